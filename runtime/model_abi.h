@@ -60,6 +60,8 @@ typedef struct TdHost {
   // Memory for output `index`, with these sizes and strides (in elements); NULL when refused, the reason in `error`.
   void* (*output)(void* host, int32_t index, const int64_t* sizes, const int64_t* strides, TdError* error);
   uint64_t (*rng_seed)(void* host);
+  // Called before (after = 0) and after (after = 1) each kernel when not NULL: `toroid bench` times kernels by it.
+  void (*mark)(void* host, int32_t kernel, int32_t after);
 } TdHost;
 
 // One input or output of the model's signature. `sizes` is text such as "s0, 64", for messages and `toroid info`.
@@ -106,10 +108,7 @@ typedef struct TdModel {
   int32_t (*run)(const TdHost* table, void* host, char* weights, const TdView* inputs, TdError* error);
   // JSON text for `toroid info` and `toroid bench`: kernels with their FLOPs and bytes as expressions, memory plan.
   const char* report;
-  // Per-kernel timing: when not NULL, run() calls it with the kernel's index before (0) and after (1) each kernel.
-  void (**profile)(void* context, int32_t kernel, int32_t after);
-  void** profile_context;
-  int32_t mutated_bytes;        // bytes at the start of weights.bin that the model writes (mutated buffers), or 0
+  int64_t mutated_bytes;        // bytes at the start of weights.bin that the model writes (mutated buffers), or 0
 } TdModel;
 
 // Every model's shared object exports this beside AOTInductor's functions.
