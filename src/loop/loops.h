@@ -1,0 +1,142 @@
+// Loop IR: a program as tensors given by scalar expressions over index spaces; no storage, no order of loops.
+//   %m[i0] = sum(j0 in 64: %x[i0, j0]) / 64.0        i0 in s0
+// Expressions live in one pool, hash-consed, so equal expressions have equal ids. A view has no tensor of its own: it is an
+// index substitution in the loads of whoever reads it.
+//
+// Registers: bf16, f16 and float8 tensors load as f32 and round once where a tensor is stored (Tensor::dtype); the types of
+// expressions are thus f32, f64, the integers and bool.
+#pragma once
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/id.h"
+#include "graph/graph.h"
+#include "sym/sym.h"
+
+namespace toroid {
+
+using ExprId = Id<struct ExprTag>;
+using TensorId = Id<struct LoopTensorTag>;
+
+enum class ScalarOp : uint8_t {
+#define SCALAR_OP(name, args, type) name,
+#include "loop/scalar_ops.def"
+#undef SCALAR_OP
+};
+const char* scalar_op_name(ScalarOp op);
+int scalar_op_args(ScalarOp op);
+std::optional<ScalarOp> scalar_op_from_name(std::string_view name);
+
+// argmax and argmin reduce (value) to the int64 position in the flattened reduced space: first on ties, first NaN wins.
+enum class ReduceOp : uint8_t { sum, prod, min, max, any, all, argmin, argmax };
+const char* reduce_op_name(ReduceOp op);
+
+enum class ExprKind : uint8_t {
+  constant,  // number (floats, bool) of type dtype; integers are `index` expressions without symbols
+  index,     // sym, of type i64
+  load,      // tensor at args (each of type i64)
+  op,        // op(args)
+  reduce,    // reduce over vars of args[0]; only at the root of a tensor's body or inside an op there
+  scan,      // inclusive running reduce along one var: args[0] over vars[0], read at args[1] (an index expression)
+  local,     // Schedule only: a named scalar or row of the kernel, at args
+};
+
+struct Expr {
+  ExprKind kind = ExprKind::constant;
+  DType dtype = DType::f32;  // register type: never bf16, f16
+  double number = 0;
+  Sym sym = 0;
+  ScalarOp op = ScalarOp::add;
+  DType rounding = DType::f32;  // round_to: the storage type
+  ReduceOp reduce = ReduceOp::sum;
+  TensorId tensor;
+  int32_t local = -1;
+  std::vector<ExprId> args;
+  SymList vars;  // reduce, scan: index variables, outermost first
+};
+
+// The type a tensor of this dtype has in a register.
+DType register_type(DType dtype);
+
+class ExprPool {
+ public:
+  const Expr& operator[](ExprId id) const { return exprs_[static_cast<size_t>(id.index)]; }
+  ExprId add(Expr expr);  // finds an equal one first
+
+  ExprId constant(double number, DType dtype);  // integers become index expressions of type i64 or cvt of one
+  ExprId index(const Sym& sym);                 // type i64
+  ExprId load(TensorId tensor, DType dtype, std::vector<ExprId> indices);
+  // Builds an op with light simplification: constants fold, x+0, x*1, where of a constant; i64 arithmetic on index
+  // expressions becomes Sym arithmetic. Argument types must already agree (the op's row tells).
+  ExprId op(ScalarOp op, std::vector<ExprId> args);
+  ExprId cvt(ExprId x, DType to);  // to a register type; the identity when equal
+  ExprId round_to(ExprId x, DType storage);
+  ExprId reduce(ReduceOp op, SymList vars, ExprId body);
+  ExprId scan(ReduceOp op, const Sym& var, ExprId body, ExprId at);
+
+  std::optional<Sym> as_index(ExprId id) const;       // when it is an index expression
+  std::optional<double> as_constant(ExprId id) const;  // numbers, and index expressions without symbols
+
+  // A copy with index symbols replaced, and each load replaced by what `on_load` returns (when it returns a valid id).
+  ExprId rewrite(ExprId id, const std::map<std::string, Sym>& symbols,
+                 const std::function<ExprId(const Expr& load, const std::vector<ExprId>& indices)>& on_load);
+  // Replaces index symbols by expressions (for data-dependent indices).
+  ExprId substitute(ExprId id, const std::map<std::string, ExprId>& symbols);
+
+ private:
+  std::vector<Expr> exprs_;
+  std::unordered_multimap<size_t, int32_t> by_hash_;
+};
+
+enum class TensorKind : uint8_t { input, weight, constant, computed };
+
+struct LoopTensor {
+  std::string name;  // as in the graph; helpers of a lowering are name.mean, name.max
+  TensorKind kind = TensorKind::computed;
+  DType dtype = DType::f32;  // storage type
+  SymList sizes;
+  SymList vars;      // computed: one index variable per dim (i0 in s0, …)
+  ExprId body;       // computed
+  SymList strides;   // input, weight: memory layout; computed: the layout the graph's value has in PyTorch (a wish)
+  Device device;
+  int32_t input = -1;          // input: position in Loops::inputs
+  WeightId weight;             // weight
+  std::vector<std::byte> data; // constant: contiguous elements
+  Where where;
+};
+
+struct LoopOutput {
+  GraphOutput target;  // name, kind, mutation target; its ValueId is not used here
+  TensorId tensor;     // invalid for scalar outputs
+  SymList strides;     // the strides that the caller gets
+  // The output is this view of an input's memory (returned without a copy), when `alias_input` >= 0.
+  int32_t alias_input = -1;
+};
+
+// A whole program after lowering.
+struct Loops {
+  std::string name = "model";
+  std::vector<SymbolInfo> symbols;
+  std::vector<GraphInput> inputs;   // as in the graph (ValueId unused); tensors point back by LoopTensor::input
+  std::vector<TensorId> input_tensors;  // per input; invalid for scalars
+  std::vector<LoopOutput> outputs;
+  std::vector<LoopTensor> tensors;  // producers before users
+  std::vector<Weight> weights;
+  std::vector<Storage> storages;
+  std::vector<Guard> guards;
+  std::string in_spec, out_spec;
+  ExprPool pool;
+
+  LoopTensor& operator[](TensorId id) { return tensors[static_cast<size_t>(id.index)]; }
+  const LoopTensor& operator[](TensorId id) const { return tensors[static_cast<size_t>(id.index)]; }
+  TensorId add(LoopTensor tensor);
+};
+
+std::string print_expr(const Loops& loops, ExprId id);
+std::string print_loops(const Loops& loops);
+Result<Loops> parse_loops(std::string_view text);
+void verify_loops(const Loops& loops);
+
+}  // namespace toroid

@@ -1,0 +1,94 @@
+// What op rows lower with: tensors as functions from indices to scalar expressions. A view is a new function around an old
+// one; nothing is stored until `materialize`, and the fuser may undo that too.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "loop/loops.h"
+
+namespace toroid {
+
+using Index = std::vector<ExprId>;  // each of type i64
+
+// A tensor while lowering: `at(index)` is the element's expression (in register type). Copies are cheap.
+struct LoopValue {
+  DType dtype = DType::f32;  // storage type, as PyTorch sees it
+  SymList sizes;
+  std::function<ExprId(const Index&)> at;
+  int64_t rank() const { return static_cast<int64_t>(sizes.size()); }
+};
+
+class LoopBuilder {
+ public:
+  explicit LoopBuilder(Loops& loops) : loops_(loops) {}
+  Loops& loops() { return loops_; }
+  ExprPool& pool() { return loops_.pool; }
+
+  // Scalar expressions. Binary ops convert both sides to `type` first where a DType is given.
+  ExprId number(double value, DType storage);  // of register_type(storage)
+  ExprId index(const Sym& sym) { return pool().index(sym); }
+  ExprId cvt(ExprId x, DType to);              // to register_type(to)
+  ExprId op(ScalarOp op, std::vector<ExprId> args) { return pool().op(op, std::move(args)); }
+  ExprId add(ExprId a, ExprId b) { return op(ScalarOp::add, {a, b}); }
+  ExprId sub(ExprId a, ExprId b) { return op(ScalarOp::sub, {a, b}); }
+  ExprId mul(ExprId a, ExprId b) { return op(ScalarOp::mul, {a, b}); }
+  ExprId div(ExprId a, ExprId b) { return op(ScalarOp::div, {a, b}); }
+  ExprId where(ExprId condition, ExprId a, ExprId b) { return op(ScalarOp::where, {condition, a, b}); }
+  DType type(ExprId x) { return pool()[x].dtype; }
+
+  // Tensors.
+  LoopValue read(TensorId tensor);
+  LoopValue full(const SymList& sizes, ExprId value, DType dtype);
+  LoopValue from(DType dtype, SymList sizes, std::function<ExprId(const Index&)> at) { return {dtype, sizes, at}; }
+  // Broadcasts to `sizes` by PyTorch's rule (size 1 or missing dims repeat).
+  LoopValue broadcast(const LoopValue& x, const SymList& sizes);
+  // One element for each index, all inputs broadcast to `sizes` first and converted to register_type(compute).
+  LoopValue map(const std::vector<LoopValue>& inputs, const SymList& sizes, DType compute, DType result,
+                std::function<ExprId(const std::vector<ExprId>&)> f);
+  LoopValue convert(const LoopValue& x, DType to);  // as Tensor.to: rounds to a low-precision type here
+
+  // Views.
+  LoopValue permute(const LoopValue& x, const std::vector<int>& order);
+  LoopValue transpose(const LoopValue& x, int64_t a, int64_t b);
+  LoopValue reshape(const LoopValue& x, const SymList& sizes);  // same number of elements, row-major order
+  LoopValue slice(const LoopValue& x, int64_t dim, const Sym& start, const Sym& length, const Sym& step = 1);
+  LoopValue select(const LoopValue& x, int64_t dim, const Sym& at);
+  LoopValue unsqueeze(const LoopValue& x, int64_t dim);
+  LoopValue squeeze(const LoopValue& x, int64_t dim);
+  LoopValue flip(const LoopValue& x, const std::vector<int64_t>& dims);
+  LoopValue cat(const std::vector<LoopValue>& parts, int64_t dim);
+  // Elements outside are `value`; negative amounts cut. before/after: per dim.
+  LoopValue pad(const LoopValue& x, const SymList& before, const SymList& after, ExprId value);
+
+  // Reduces over dims (sorted, no duplicates; all when empty). `compute` is the accumulate type.
+  LoopValue reduce(ReduceOp op, const LoopValue& x, std::vector<int64_t> dims, bool keepdim, DType compute,
+                   DType result, const std::string& suffix);
+  LoopValue scan(ReduceOp op, const LoopValue& x, int64_t dim, DType compute, DType result);
+  // sum over `k` of f(output index, k indices); the form that matrix products and convolutions are recognised in.
+  LoopValue contract(DType dtype, const SymList& sizes, const SymList& k,
+                     std::function<ExprId(const Index& out, const Index& k)> f, const std::string& suffix);
+
+  // Gives x a tensor of its own (named current node's name + suffix) and reads from it.
+  LoopValue materialize(const LoopValue& x, const std::string& suffix = "");
+  // sum, as Sym, of index expressions: linear position in row-major order.
+  ExprId linear(const Index& index, const SymList& sizes);
+  Index unflatten(ExprId linear, const SymList& sizes);
+
+  // Names and notes of what is made now (set by the lowering for each node).
+  void enter(std::string name, Where where);
+
+ private:
+  Loops& loops_;
+  std::string name_;
+  Where where_;
+};
+
+// Recipes that several rows share (ops/recipes.cpp).
+LoopValue softmax(LoopBuilder& b, const LoopValue& x, int64_t dim, DType result, bool log);
+// x W^T + bias: x [..., k], weight [n, k].
+LoopValue matmul_nt(LoopBuilder& b, const LoopValue& x, const LoopValue& weight, const LoopValue* bias, DType result);
+// Batched a[..., m, k] b[..., k, n] with broadcast leading dims.
+LoopValue matmul(LoopBuilder& b, const LoopValue& a, const LoopValue& w, DType result);
+
+}  // namespace toroid
