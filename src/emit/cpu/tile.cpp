@@ -86,9 +86,7 @@ std::string Tile::pin(const std::vector<std::string>& names) const {
   return "asm(\"\" : " + list + ");\n";
 }
 
-std::string Tile::word(const std::string& pointer) const {
-  return format("*(const {}_word*)({})", name, pointer);
-}
+std::string Tile::word(const std::string& pointer) const { return format("*(const {}_word*)({})", name, pointer); }
 
 std::string Tile::row_step(int row, int vectors, const std::string& word, bool in_memory) const {
   std::string out;

@@ -28,8 +28,8 @@ struct Size {
 
 // Statements that consume the vf32 variable `acc` (lanes along the last index) at `index` and store it.
 // `count` is empty for a full vector, else an expression for the number of valid lanes.
-using Epilogue = std::function<std::string(const std::string& acc, const std::vector<std::string>& index,
-                                           const std::string& count)>;
+using Epilogue =
+    std::function<std::string(const std::string& acc, const std::vector<std::string>& index, const std::string& count)>;
 
 // Text of a kernel and what its caller needs to split the work. Sizes are C++ expressions over `s`.
 struct KernelText {

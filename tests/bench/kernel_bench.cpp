@@ -1,0 +1,178 @@
+// Prints GF/s of generated kernels beside the FMA peak of one core, measured in the same run. Pin it: taskset -c 0.
+// Arguments: what (matmul, conv, depthwise, attention), target (avx512, avx2), compiler.
+#include <time.h>
+
+#include <cstdlib>
+
+#include "emit/cpu/kernel_testing.h"
+#include "emit/cpu/matmul.h"
+
+namespace {
+using namespace toroid;
+using namespace toroid::emit;
+using namespace toroid::emit::testing;
+
+double now() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) * 1e9 + static_cast<double>(t.tv_nsec);
+}
+
+// Best time of run() in ns, within a budget.
+template <class Run>
+double best_ns(Run run, double budget = 60e6) {
+  run();
+  double start = now();
+  run();
+  const double once = now() - start;
+  const int inner = once < 5000 ? static_cast<int>(5000 / (once + 1)) + 1 : 1;
+  double best = 1e30;
+  const double end = now() + budget;
+  for (int n = 0; now() < end || n < 5; ++n) {
+    start = now();
+    for (int i = 0; i < inner; ++i) run();
+    best = std::min(best, (now() - start) / inner);
+  }
+  return best;
+}
+
+double measure_peak(const TestTarget& target, const std::string& compiler) {
+  const KernelLibrary library(R"(
+extern "C" void peak(char* const* p, const i64*, i64, i64) {
+  const vf32 m = load_f32((f32*)p[0]), d = load_f32((f32*)p[1]);
+  vf32 a0 = m, a1 = m, a2 = m, a3 = m, a4 = m, a5 = m, a6 = m, a7 = m, a8 = m, a9 = m, a10 = m, a11 = m;
+  for (i64 i = 0; i < 20000; ++i) {
+    a0 = fma(a0, m, d); a1 = fma(a1, m, d); a2 = fma(a2, m, d); a3 = fma(a3, m, d); a4 = fma(a4, m, d); a5 = fma(a5, m, d);
+    a6 = fma(a6, m, d); a7 = fma(a7, m, d); a8 = fma(a8, m, d); a9 = fma(a9, m, d); a10 = fma(a10, m, d); a11 = fma(a11, m, d);
+  }
+  store_f32((f32*)p[2], a0 + a1 + a2 + a3 + a4 + a5 + a6 + a7 + a8 + a9 + a10 + a11);
+}
+)",
+                              target, compiler);
+  std::vector<float> m(16, 0.999f), d(16, 0.5f), o(16);
+  char* p[] = {reinterpret_cast<char*>(m.data()), reinterpret_cast<char*>(d.data()), reinterpret_cast<char*>(o.data())};
+  const auto kernel = library.kernel("peak");
+  return 20000.0 * 12 * 2 * target.isa.lanes / best_ns([&] { kernel(p, nullptr, 0, 1); });
+}
+
+struct Row {
+  std::string label, name;
+  KernelText kernel;
+  double flops;
+  std::vector<int64_t> s;
+  std::vector<std::vector<float>> buffers;
+};
+
+// Compiles all rows at once, runs each alone.
+void report(std::vector<Row> rows, const TestTarget& target, const std::string& compiler, double scale = 1) {
+  std::string source;
+  for (const Row& row : rows) source += with_units(row.kernel, row.name);
+  const KernelLibrary library(source, target, compiler);
+  std::printf("%zu kernels, %zu KB of text, compiled in %.2f s\n", rows.size(), source.size() >> 10, library.seconds());
+  for (Row& row : rows) {
+    const double peak = measure_peak(target, compiler) * scale;
+    std::vector<char*> p;
+    for (auto& b : row.buffers) p.push_back(reinterpret_cast<char*>(b.data()));
+    const auto kernel = library.kernel(row.name);
+    const int64_t units = library.units(row.name, row.s.data());
+    const double gf = row.flops / best_ns([&] { kernel(p.data(), row.s.data(), 0, units); });
+    std::printf("%-44s %7.1f GF/s  %5.1f%% of %.1f  (%ld units of grain %ld)\n", row.label.c_str(), gf, 100 * gf / peak,
+                peak, static_cast<long>(units), static_cast<long>(row.kernel.grain));
+    std::fflush(stdout);
+  }
+}
+
+std::vector<float> filled(size_t n, uint64_t seed) {
+  std::vector<float> out(n + 64);
+  Values values(seed);
+  for (float& x : out) x = values.next() * 0.1f;
+  return out;
+}
+// The same storage, each 32-bit word holding two small bf16.
+std::vector<float> filled_halves(size_t n, uint64_t seed) {
+  std::vector<float> out(n / 2 + 64);
+  Values values(seed);
+  for (float& x : out) {
+    const uint32_t bits = static_cast<uint32_t>(to_bf16(values.next())) << 16 | to_bf16(values.next());
+    std::memcpy(&x, &bits, 4);
+  }
+  return out;
+}
+
+Row matmul_row(const TestTarget& target, int64_t m, int64_t n, int64_t k, BLayout layout, bool dynamic, DType dtype,
+               bool long_epilogue) {
+  MatmulSpec spec;
+  spec.isa = target.isa;
+  spec.dtype = dtype;
+  spec.m = dynamic ? Size::dynamic("s[0]") : Size::of(m);
+  spec.n = Size::of(n);
+  spec.k = Size::of(k);
+  spec.a = "p[0]";
+  spec.b = "p[1]";
+  spec.a_stride = spec.k;
+  spec.b_stride = layout == BLayout::row_major ? spec.n : spec.k;
+  spec.b_layout = layout;
+  spec.preamble = "f32* const out = (f32*)p[2]; const f32* const bias = (const f32*)p[3];\n";
+  spec.epilogue = [n, long_epilogue](const std::string& acc, const std::vector<std::string>& i,
+                                     const std::string& count) {
+    const std::string comma = count.empty() ? "" : ", " + count,
+                      extra = long_epilogue ? "/*" + std::string(1000, '.') + "*/" : "";
+    return extra +
+           format("store_f32(out + {0} * {1} + {2}, {3} + load_f32(bias + {2}{4}){4});\n", i[1], n, i[2], acc, comma);
+  };
+  const std::string label = format("{} {}x{}x{} {}{}{}", dtype_name(dtype), m, n, k,
+                                   layout == BLayout::packed      ? "packed"
+                                   : layout == BLayout::row_major ? "row_major"
+                                                                  : "transposed",
+                                   dynamic ? " dynamic" : "", long_epilogue ? " stored" : "");
+  std::string name = "k_" + label;
+  std::replace(name.begin(), name.end(), ' ', '_');
+  const auto fill = dtype == DType::bf16 ? filled_halves : filled;
+  return {label,
+          name,
+          emit_matmul(spec, name),
+          2.0 * static_cast<double>(m * n * k),
+          {m},
+          {fill(static_cast<size_t>(m * k), 1), fill(static_cast<size_t>((n + 63) / 64 * 64 * (k + 1)), 2),
+           filled(static_cast<size_t>(m * n), 3), filled(static_cast<size_t>(n), 4)}};
+}
+
+void bench_matmul(const TestTarget& target, const std::string& compiler) {
+  struct Shape {
+    int64_t m, n, k;
+  };
+  std::vector<Row> rows;
+  const Shape shapes[] = {{64, 64, 64},    {128, 128, 128},  {256, 256, 256},  {512, 512, 512}, {1024, 1024, 1024},
+                          {128, 768, 768}, {128, 3072, 768}, {128, 768, 3072}, {512, 768, 768}, {197, 768, 3072},
+                          {13, 768, 768},  {7, 768, 768},    {4, 768, 768},    {2, 768, 768},   {1, 768, 768},
+                          {1, 3072, 768},  {1, 768, 3072},   {100, 1000, 512}, {128, 50, 512},  {64, 3072, 3072}};
+  for (const Shape& x : shapes)
+    rows.push_back(matmul_row(target, x.m, x.n, x.k, BLayout::packed, false, DType::f32, false));
+  for (const Shape& x : {Shape{64, 64, 64}, Shape{128, 768, 768}, Shape{128, 768, 3072}})
+    rows.push_back(matmul_row(target, x.m, x.n, x.k, BLayout::packed, false, DType::f32, true));
+  for (const Shape& x : {Shape{64, 64, 64}, Shape{128, 768, 768}, Shape{1, 768, 768}, Shape{4, 768, 768},
+                         Shape{1, 768, 3072}, Shape{128, 768, 3072}, Shape{13, 768, 768}})
+    rows.push_back(matmul_row(target, x.m, x.n, x.k, BLayout::packed, true, DType::f32, false));
+  for (const Shape& x : {Shape{64, 64, 64}, Shape{512, 512, 512}, Shape{128, 768, 3072}, Shape{1, 768, 768}}) {
+    rows.push_back(matmul_row(target, x.m, x.n, x.k, BLayout::row_major, false, DType::f32, false));
+    rows.push_back(matmul_row(target, x.m, x.n, x.k, BLayout::transposed, false, DType::f32, false));
+  }
+  report(std::move(rows), target, compiler);
+  std::vector<Row> halves;
+  for (const Shape& x :
+       {Shape{64, 64, 64}, Shape{128, 768, 768}, Shape{128, 768, 3072}, Shape{512, 3072, 768}, Shape{1, 768, 768}}) {
+    halves.push_back(matmul_row(target, x.m, x.n, x.k, BLayout::packed, false, DType::bf16, false));
+  }
+  halves.push_back(matmul_row(target, 512, 512, 512, BLayout::row_major, false, DType::bf16, false));
+  halves.push_back(matmul_row(target, 512, 512, 512, BLayout::transposed, false, DType::bf16, false));
+  report(std::move(halves), target, compiler, target.isa.bf16_dot ? 2 : 1);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string what = argc > 1 ? argv[1] : "matmul", compiler = argc > 3 ? argv[3] : "g++";
+  const TestTarget target = argc > 2 && std::string(argv[2]) == "avx2" ? avx2_target() : avx512_target();
+  if (what == "matmul") bench_matmul(target, compiler);
+  return 0;
+}
