@@ -11,10 +11,10 @@ struct Row {
   int64_t bytes;
 };
 constexpr Row rows[] = {
-    {DType::u8, "u8", 1},      {DType::i8, "i8", 1},     {DType::i16, "i16", 2},       {DType::i32, "i32", 4},
-    {DType::i64, "i64", 8},    {DType::f16, "f16", 2},   {DType::f32, "f32", 4},       {DType::f64, "f64", 8},
-    {DType::c32, "c32", 4},    {DType::c64, "c64", 8},   {DType::c128, "c128", 16},    {DType::b8, "bool", 1},
-    {DType::bf16, "bf16", 2},  {DType::u16, "u16", 2},   {DType::u32, "u32", 4},       {DType::u64, "u64", 8},
+    {DType::u8, "u8", 1},         {DType::i8, "i8", 1},         {DType::i16, "i16", 2},    {DType::i32, "i32", 4},
+    {DType::i64, "i64", 8},       {DType::f16, "f16", 2},       {DType::f32, "f32", 4},    {DType::f64, "f64", 8},
+    {DType::c32, "c32", 4},       {DType::c64, "c64", 8},       {DType::c128, "c128", 16}, {DType::b8, "bool", 1},
+    {DType::bf16, "bf16", 2},     {DType::u16, "u16", 2},       {DType::u32, "u32", 4},    {DType::u64, "u64", 8},
     {DType::f8e5m2, "f8e5m2", 1}, {DType::f8e4m3, "f8e4m3", 1},
 };
 const Row& row_of(DType dtype) {

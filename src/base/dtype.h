@@ -7,8 +7,24 @@
 namespace toroid {
 
 enum class DType : int8_t {
-  u8 = 0, i8 = 1, i16 = 2, i32 = 3, i64 = 4, f16 = 5, f32 = 6, f64 = 7, c32 = 8, c64 = 9, c128 = 10, b8 = 11, bf16 = 15,
-  f8e5m2 = 23, f8e4m3 = 24, u16 = 27, u32 = 28, u64 = 29,
+  u8 = 0,
+  i8 = 1,
+  i16 = 2,
+  i32 = 3,
+  i64 = 4,
+  f16 = 5,
+  f32 = 6,
+  f64 = 7,
+  c32 = 8,
+  c64 = 9,
+  c128 = 10,
+  b8 = 11,
+  bf16 = 15,
+  f8e5m2 = 23,
+  f8e4m3 = 24,
+  u16 = 27,
+  u32 = 28,
+  u64 = 29,
 };
 
 // "f32", "bf16", "i64", "bool": the names used in every stage text and message.

@@ -35,8 +35,8 @@ void Lexer::advance() {
   auto take_word = [&](bool dots) {
     size_t start = position_;
     while (position_ < text_.size() &&
-           (in_word(text_[position_]) || (dots && text_[position_] == '.' && position_ + 1 < text_.size() &&
-                                          in_word(text_[position_ + 1]))))
+           (in_word(text_[position_]) ||
+            (dots && text_[position_] == '.' && position_ + 1 < text_.size() && in_word(text_[position_ + 1]))))
       ++position_;
     return std::string(text_.substr(start, position_ - start));
   };

@@ -52,13 +52,13 @@ inline std::unexpected<Diagnostic> fail(Diagnostic diagnostic) { return std::une
 #define TD_CONCAT_(a, b) a##b
 #define TD_CONCAT(a, b) TD_CONCAT_(a, b)
 // TD_TRY(Graph graph, read_graph(text));   declares `graph`, or returns the Diagnostic
-#define TD_TRY_AS_(temporary, declaration, ...)                                     \
-  auto temporary = (__VA_ARGS__);                                                   \
-  if (!temporary) return std::unexpected(std::move(temporary).error());             \
+#define TD_TRY_AS_(temporary, declaration, ...)                         \
+  auto temporary = (__VA_ARGS__);                                       \
+  if (!temporary) return std::unexpected(std::move(temporary).error()); \
   declaration = std::move(*temporary)
 #define TD_TRY(declaration, ...) TD_TRY_AS_(TD_CONCAT(td_try_, __LINE__), declaration, __VA_ARGS__)
 // TD_CHECK_OK(write_file(path, text));   for a Status
-#define TD_CHECK_OK(...)                                                       \
+#define TD_CHECK_OK(...) \
   if (auto td_status = (__VA_ARGS__); !td_status) return std::unexpected(std::move(td_status).error())
 
 }  // namespace toroid

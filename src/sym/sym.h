@@ -31,12 +31,14 @@ enum class SymKind : uint8_t {
   mod,       // sign of the divisor, as Python's %
   min,
   max,
-  eq, lt, le,  // 0 or 1
-  both,        // logical and, 0 or 1
-  either,      // logical or
-  invert,      // logical not
-  choose,      // choose(condition, a, b)
-  call,        // a function by name over doubles ("sqrt", "to_float", "float_div", "float_pow", …), see sym_function_names()
+  eq,
+  lt,
+  le,      // 0 or 1
+  both,    // logical and, 0 or 1
+  either,  // logical or
+  invert,  // logical not
+  choose,  // choose(condition, a, b)
+  call,  // a function by name over doubles ("sqrt", "to_float", "float_div", "float_pow", …), see sym_function_names()
 };
 
 // Inclusive; infinite ends are the extreme values of int64.
@@ -95,12 +97,12 @@ class Sym {
 
 struct SymNode {
   SymKind kind;
-  std::string name;                // symbol, call
-  int64_t low = 0, high = 0;       // symbol
-  Sym extent = 0;                  // index variable: its extent, else 0
-  std::vector<Sym> args;           // functions
-  std::vector<Sym::Term> terms;    // sum
-  int64_t constant = 0;            // sum
+  std::string name;              // symbol, call
+  int64_t low = 0, high = 0;     // symbol
+  Sym extent = 0;                // index variable: its extent, else 0
+  std::vector<Sym> args;         // functions
+  std::vector<Sym::Term> terms;  // sum
+  int64_t constant = 0;          // sum
   size_t hash = 0;
 };
 
