@@ -1,5 +1,5 @@
 // Prints GF/s of generated kernels beside the FMA peak of one core, measured in the same run. Pin it: taskset -c 0.
-// Arguments: what (matmul, conv, depthwise, attention), target (avx512, avx2), compiler.
+// Arguments: what (matmul, conv, depthwise, attention), target (avx512, avx2), compiler, part of a label.
 #include <time.h>
 
 #include <cstdlib>
@@ -40,7 +40,7 @@ double measure_peak(const TestTarget& target, const std::string& compiler) {
   const KernelLibrary library(R"(
 extern "C" void peak(char* const* p, const i64*, i64, i64) {
   const vf32 m = load_f32((f32*)p[0]), d = load_f32((f32*)p[1]);
-  vf32 a0 = m, a1 = m, a2 = m, a3 = m, a4 = m, a5 = m, a6 = m, a7 = m, a8 = m, a9 = m, a10 = m, a11 = m;
+vf32 a0 = m * 1.0f, a1 = m * 2.0f, a2 = m * 3.0f, a3 = m * 4.0f, a4 = m * 5.0f, a5 = m * 6.0f, a6 = m * 7.0f, a7 = m * 8.0f, a8 = m * 9.0f, a9 = m * 10.0f, a10 = m * 11.0f, a11 = m * 12.0f;
   for (i64 i = 0; i < 20000; ++i) {
     a0 = fma(a0, m, d); a1 = fma(a1, m, d); a2 = fma(a2, m, d); a3 = fma(a3, m, d); a4 = fma(a4, m, d); a5 = fma(a5, m, d);
     a6 = fma(a6, m, d); a7 = fma(a7, m, d); a8 = fma(a8, m, d); a9 = fma(a9, m, d); a10 = fma(a10, m, d); a11 = fma(a11, m, d);
@@ -55,6 +55,8 @@ extern "C" void peak(char* const* p, const i64*, i64, i64) {
   return 20000.0 * 12 * 2 * target.isa.lanes / best_ns([&] { kernel(p, nullptr, 0, 1); });
 }
 
+std::string only;  // rows whose label has this in it
+
 struct Row {
   std::string label, name;
   KernelText kernel;
@@ -65,6 +67,8 @@ struct Row {
 
 // Compiles all rows at once, runs each alone.
 void report(std::vector<Row> rows, const TestTarget& target, const std::string& compiler, double scale = 1) {
+  std::erase_if(rows, [](const Row& row) { return row.label.find(only) == std::string::npos; });
+  if (rows.empty()) return;
   std::string source;
   for (const Row& row : rows) source += with_units(row.kernel, row.name);
   const KernelLibrary library(source, target, compiler);
@@ -173,6 +177,7 @@ void bench_matmul(const TestTarget& target, const std::string& compiler) {
 int main(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "matmul", compiler = argc > 3 ? argv[3] : "g++";
   const TestTarget target = argc > 2 && std::string(argv[2]) == "avx2" ? avx2_target() : avx512_target();
+  if (argc > 4) only = argv[4];
   if (what == "matmul") bench_matmul(target, compiler);
   return 0;
 }

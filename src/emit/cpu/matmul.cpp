@@ -30,15 +30,16 @@ class Matmul {
     TD_CHECK(spec.b_layout != BLayout::packed || (spec.n.known() && spec.k.known()), "packed B of unknown size");
     lanes_ = spec.isa.lanes;
     bytes_ = dtype_bytes(spec.dtype);
+    // AVX2 walks a panel in slices of 16 columns and wants all of the piece in L2, and a tile's rows of A in L1.
+    const int64_t piece = spec.isa.wide() ? 2 * k_block_bytes : k_block_bytes / 2;
+    k_block_ = (spec.b_layout == BLayout::transposed ? k_block_bytes : piece) / bytes_;
     if (spec.b_layout == BLayout::transposed) {
       // Each task packs its own panel; long k in pieces.
-      blocked_ = !spec.k.known() || spec.k.value * bytes_ > k_block_bytes;
+      blocked_ = !spec.k.known() || spec.k.value > k_block_;
     } else {
-      blocked_ = (!spec.k.known() && !(spec.m.known() && spec.m.value <= 7)) ||
-                 (spec.k.value * bytes_ > long_k_bytes && !(spec.m.known() && spec.m.value <= 12));
+      const int64_t few_rows = spec.isa.wide() ? 12 : 2, longest = spec.isa.wide() ? long_k_bytes : k_block_bytes;
+      blocked_ = (!spec.k.known() || spec.k.value * bytes_ > longest) && !(spec.m.known() && spec.m.value <= few_rows);
     }
-    k_block_ = k_block_bytes / bytes_;
-    if (spec.b_layout != BLayout::transposed) k_block_ *= 2;
     choose_blocks();
     choose_epilogue();
   }
@@ -69,15 +70,17 @@ class Matmul {
   }
 
   void choose_blocks() {
-    const int64_t k = spec_.k.known() ? spec_.k.value : 1024;
+    const int64_t k = blocked_ ? k_block_ : spec_.k.value;
     int64_t rows = std::clamp<int64_t>(a_block_bytes / std::max<int64_t>(1, k * bytes_), 48, 192);
-    if (spec_.b_layout == BLayout::transposed) rows = 192;
+    if (spec_.b_layout == BLayout::transposed || !spec_.k.known()) rows = 192;
     rows = rows / 6 * 6;
     if (spec_.m.known()) {
       const int64_t m = std::max<int64_t>(1, spec_.m.value);
       int64_t blocks = ceil_div(m, rows);
       const int64_t others = (spec_.batch.known() ? spec_.batch.value : 1) * (n_static() ? panels() : 4);
-      if (blocks * others < 16) blocks = std::max(blocks, std::min(ceil_div(16, std::max<int64_t>(1, others)), m / 24));
+      // Blocks of rows each pack their panel again.
+      if (blocks * others < (spec_.b_layout == BLayout::transposed ? 8 : 16))
+        blocks = std::max(blocks, std::min(ceil_div(16, std::max<int64_t>(1, others)), m / 24));
       blocks_ = blocks;
       blocks_text_ = std::to_string(blocks);
       block_rows_ = ceil_div(m, blocks);
@@ -161,7 +164,7 @@ class Matmul {
       append(out, "vf32 b{} = {};\n", j, load);
       names.push_back(format("b{}", j));
     }
-    out += tile_.pin(names);
+    out += tile_.pin(names, rows * vectors);
     for (int i = 0; i < rows; ++i) {
       std::string word = a_word(i, "w");
       if (last)
@@ -186,7 +189,8 @@ class Matmul {
            function, tile_.element(), tile_.element());
     out += direct_ ? "i64 batch, i64 m0, i64 n" : "f32* t, bool more";
     if (masked) out += ", i64 count";
-    out += ") {\n" + constants() + "(void)p, (void)s, (void)panel_words;\n" + tile_.accumulators(rows, vectors);
+    out += ") {\n" + constants() + "(void)p, (void)s, (void)panel_words;\n" +
+           (direct_ ? "(void)batch, (void)m0, (void)n;\n" : "") + tile_.accumulators(rows, vectors);
     if (!direct_) {
       out += "if (more) {\n";
       for (int i = 0; i < rows; ++i)

@@ -80,7 +80,8 @@ std::string Tile::accumulators(int rows, int vectors) const {
   return "const vf32 zero = splat_f32(0.0f);\n" + out + ";\n";
 }
 
-std::string Tile::pin(const std::vector<std::string>& names) const {
+std::string Tile::pin(const std::vector<std::string>& names, int accumulators) const {
+  if (accumulators + static_cast<int>(names.size()) >= (isa.wide() ? 33 : 16)) return "";
   std::string list;
   for (const std::string& n : names) append(list, "{}\"+{}\"({})", list.empty() ? "" : ", ", isa.wide() ? "v" : "x", n);
   return "asm(\"\" : " + list + ");\n";

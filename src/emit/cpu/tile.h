@@ -52,8 +52,9 @@ struct Tile {
   std::string helpers() const;
   // vf32 c0_0 = zero, ...
   std::string accumulators(int rows, int vectors) const;
-  // Keeps loaded vectors in registers: otherwise g++ folds the load into every multiply of a small tile.
-  std::string pin(const std::vector<std::string>& names) const;
+  // Keeps loaded vectors in registers: otherwise g++ folds the load into every multiply of a small tile. Nothing where
+  // they do not fit beside the accumulators.
+  std::string pin(const std::vector<std::string>& names, int accumulators = 0) const;
   // c<row>_<j> += word * b<j> for all j. `word` is an lvalue of 32 bits; `in_memory` lets the broadcast be part of the
   // multiply, for tiles that fill all registers.
   std::string row_step(int row, int vectors, const std::string& word, bool in_memory) const;
