@@ -43,6 +43,8 @@ struct Schema {
 
 // Parses one line of the data file: `aten::add.Tensor(Tensor self, …) -> Tensor`.
 Result<Schema> parse_schema(std::string_view text);
+// The data file, a schema a line.
+std::vector<std::string> schema_lines();
 // The schema of `aten.add.Tensor` from the data file, or null. Thread-safe; built on first use.
 const Schema* find_schema(std::string_view name);
 // The functional op that an in-place or out op computes: aten.add_.Tensor -> aten.add.Tensor; nothing when none exists.
