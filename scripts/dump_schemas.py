@@ -43,7 +43,8 @@ def line(schema):
 def wanted(schema):
     if schema.name in PRIMS or schema.name in SCALAR_OPS:
         return True
-    return schema.name.startswith("aten::") and "Tensor" in str(schema)
+    text = str(schema)
+    return schema.name.startswith("aten::") and "Tensor" in text and "Dict(" not in text
 
 
 def main(path):

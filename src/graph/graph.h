@@ -4,8 +4,10 @@
 #pragma once
 #include <complex>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -40,7 +42,7 @@ SymList contiguous_strides(const SymList& sizes);
 // Strides of a tensor whose dims lie in memory in `order` (outermost first): {0,2,3,1} is channels last.
 SymList strides_in_order(const SymList& sizes, const std::vector<int>& order);
 bool same_list(const SymList& a, const SymList& b);  // every pair proven equal
-std::string to_string(const TensorType& type);       // f32[s0, 64]
+std::string to_string(const TensorType& type);       // f32[s0, 64], f32[4, 8] strides [1, 4] on "cuda:1"
 
 // Where in the user's program something comes from.
 struct Where {
@@ -149,6 +151,9 @@ struct Graph {
   const SymbolInfo* find_symbol(const std::string& name) const;
   // The Sym of a declared symbol, with its range.
   Sym symbol(const std::string& name) const;
+  // add_value's memory: each name in use and the next number to try behind it. Rebuilt when `values` grew otherwise.
+  std::unordered_map<std::string, int> taken_names;
+  size_t taken_from = 0;  // how many values it covers
 };
 
 // The text form, and back (weights keep name and type; their bytes come from elsewhere). Grammar: docs/design.md.

@@ -95,6 +95,8 @@ Result<Type> parse_type(Cursor& cursor) {
   std::string_view name = cursor.word();
   if (name.empty()) return cursor.error("a type");
   type.kind = kind_of(name);
+  // Names of registered classes are dotted.
+  while (cursor.peek() == '.') ++cursor.at, cursor.word();
   while (true) {
     char c = cursor.peek();
     if (c == '(') {

@@ -64,7 +64,7 @@ TEST(Schema, FindsFunctionalForms) {
 TEST(Schema, BadTextIsRefused) {
   for (const char* text :
        {"", "aten::f", "aten::f(", "aten::f(Tensor self", "aten::f(Tensor self) ->", "aten::f(Tensor self) -> (Tensor",
-        "aten::f(int x=abc) -> Tensor", "aten::f(Tensor self) -> Tensor junk"})
+        "aten::f(int x=abc) -> Tensor", "aten::f(Tensor self) -> Tensor junk junk"})
     EXPECT_FALSE(parse_schema(text)) << text;
 }
 
