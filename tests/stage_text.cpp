@@ -1,9 +1,9 @@
 // Runs stage-text tests: files with a command, an input, and what must stand in the output.
 //   stage_text --toroid build/bin/toroid [--bless] FILE-OR-FOLDER...
 //
-// A file, up to a line `--- expect`, is the input, comments included. Its line `# run: toroid compile --from=… --to=…` is
-// the command; the input file's path is added at its end. Below `--- expect` stand lines that must appear in the output,
-// one after another, anywhere; a line `...` allows a gap. A file named fail_*.toroid must fail: a comment
+// A file, up to a line `--- expect`, is the input, comments included. Its line `# run: toroid compile --from=… --to=…`
+// is the command; the input file's path is added at its end. Below `--- expect` stand lines that must appear in the
+// output, one after another, anywhere; a line `...` allows a gap. A file named fail_*.toroid must fail: a comment
 // `# error: TEXT` stands at the end of the guilty line, and the failure must hold TEXT and name that line; on a line of
 // its own (for a failure without a place) it must only hold TEXT.
 #include <sys/wait.h>

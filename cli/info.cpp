@@ -1,0 +1,109 @@
+// `toroid info`: what a package takes, gives, holds and does.
+#include <cstdio>
+#include <iostream>
+
+#include "model.h"
+
+namespace toroid::cli {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json slots_json(const std::vector<toroid_slot>& slots, const std::string& prefix) {
+  Json out = Json::array();
+  for (const toroid_slot& slot : slots) {
+    const char* dtype = toroid_dtype_name(slot.dtype);
+    Json row = {{"name", slot.name && *slot.name ? slot.name : prefix + std::to_string(out.size())},
+                {"dtype", dtype ? dtype : ""},
+                {"sizes", slot.sizes ? slot.sizes : ""},
+                {"device", slot.device_type == 0 ? "cpu" : std::to_string(slot.device_type)}};
+    if (slot.alias_of_input >= 0) row["alias_of_input"] = slot.alias_of_input;
+    out.push_back(row);
+  }
+  return out;
+}
+
+// The sums over a run, as numbers at `symbols` where they are expressions.
+constexpr const char* sums[] = {"intermediate_bytes", "bytes_moved", "peak_bytes", "lower_bound_bytes"};
+
+std::string amount(int64_t bytes) {
+  char text[40];
+  if (bytes < 10'000)
+    std::snprintf(text, sizeof text, "%lld B", static_cast<long long>(bytes));
+  else if (bytes < 10'000'000)
+    std::snprintf(text, sizeof text, "%.1f KiB", static_cast<double>(bytes) / 1024);
+  else
+    std::snprintf(text, sizeof text, "%.1f MiB", static_cast<double>(bytes) / 1048576);
+  return text;
+}
+
+void print_slots(const char* title, const Json& slots) {
+  std::cout << title << "\n";
+  for (const Json& slot : slots) {
+    std::cout << "  " << slot["name"].get<std::string>() << ": " << slot["dtype"].get<std::string>() << "["
+              << slot["sizes"].get<std::string>() << "]";
+    if (slot.contains("alias_of_input")) std::cout << ", the memory of input " << slot["alias_of_input"];
+    std::cout << "\n";
+  }
+}
+
+void print_info(const Json& info) {
+  std::cout << info["model"].get<std::string>() << "\n";
+  print_slots("inputs", info["inputs"]);
+  print_slots("outputs", info["outputs"]);
+  if (!info["symbols"].empty()) std::cout << "sizes\n";
+  for (const Json& symbol : info["symbols"]) {
+    std::cout << "  " << symbol.value("name", "") << " in " << symbol.value("low", int64_t{0}) << "..";
+    if (symbol.contains("high") && symbol["high"].is_number()) std::cout << symbol["high"];
+    std::cout << ", counted below with " << symbol.value("value", int64_t{0}) << "\n";
+  }
+  std::cout << "target   " << info["target"].get<std::string>() << "\n";
+  if (info.contains("compiler")) std::cout << "compiler " << info["compiler"].get<std::string>() << "\n";
+  std::cout << "threads  " << info["threads"] << "\n";
+  if (info.contains("weights_bytes")) std::cout << "weights  " << amount(info["weights_bytes"]) << "\n";
+  std::cout << "kernels  " << info["kernels"] << "\n";
+  for (const char* sum : sums) {
+    if (info.contains(sum)) std::cout << sum << "  " << amount(info[sum]) << "\n";
+  }
+}
+
+}  // namespace
+
+Outcome info_command(const InfoArgs& args) {
+  CLI_TRY(Model model, Model::load(args.package, args.model, 0));
+  Json report = model.report(), manifest = model.manifest();
+  CLI_TRY(SymbolValues symbols, symbol_values(report, args.sizes));
+  Json info = {{"model", toroid_model_name(model.get())},
+               {"target", toroid_model_target(model.get())},
+               {"threads", toroid_threads(model.get())},
+               {"toroid", toroid_version()}};
+  info["inputs"] = slots_json(model.inputs(), "input");
+  info["outputs"] = slots_json(model.outputs(), "output");
+  info["symbols"] = report.value("symbols", Json::array());
+  for (size_t i = 0; i < info["symbols"].size(); ++i) info["symbols"][i]["value"] = symbols[i].second;
+  for (const char* key : {"compiler", "weights_bytes", "weights"}) {
+    if (manifest.contains(key)) info[key] = manifest[key];
+  }
+  const Json kernels = report.value("kernels", Json::array());
+  info["kernels"] = kernels.size();
+  for (const char* sum : sums) {
+    if (auto number = report_number(report.value(sum, Json()), symbols)) info[sum] = *number;
+  }
+  Json details = Json::array();
+  for (Json kernel : kernels) {
+    for (const char* key : {"flops", "bytes"}) {
+      if (auto number = report_number(kernel.value(key, Json()), symbols)) kernel[key] = *number;
+    }
+    details.push_back(kernel);
+  }
+  info["kernel_list"] = details;
+  if (args.json) {
+    std::cout << info.dump(1) << "\n";
+  } else {
+    print_info(info);
+  }
+  return Nothing{};
+}
+
+}  // namespace toroid::cli
