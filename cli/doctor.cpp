@@ -80,7 +80,7 @@ Outcome doctor_command() {
   row("threads", std::to_string(toroid_pool_threads()) + " (affinity and cgroup quota; cpu.max: " +
                      (first_line("/sys/fs/cgroup/cpu.max").empty() ? "none" : first_line("/sys/fs/cgroup/cpu.max")) +
                      ")");
-  auto compiler = find_compiler(options);
+  auto compiler = describe_compiler(options);
   row("compiler", compiler ? *compiler : compiler.error().text);
   if (!compiler) wrong.push_back(compiler.error());
   row("cache", cache_text(options));

@@ -134,7 +134,7 @@ TOROID_CXX_API std::vector<std::string> op_names(const std::string& part = "");
 // What `native` is here, and every target's base name.
 TOROID_CXX_API Expected<std::string> native_target();
 // "g++ 12.2.0 (/usr/bin/g++)": what these options would compile with.
-TOROID_CXX_API Expected<std::string> find_compiler(const CompileOptions& options = {});
+TOROID_CXX_API Expected<std::string> describe_compiler(const CompileOptions& options = {});
 // How many bytes the cache folder holds.
 TOROID_CXX_API int64_t cache_size(const CompileOptions& options);
 
