@@ -1,11 +1,13 @@
 // Loop IR: a program as tensors given by scalar expressions over index spaces; no storage, no order of loops.
 //   %m[i0] = sum(j0 in 64: %x[i0, j0]) / 64.0        i0 in s0
-// Expressions live in one pool, hash-consed, so equal expressions have equal ids. A view has no tensor of its own: it is an
-// index substitution in the loads of whoever reads it.
+// Expressions live in one pool, hash-consed, so equal expressions have equal ids. A view has no tensor of its own: it
+// is an index substitution in the loads of whoever reads it.
 //
-// Registers: bf16, f16 and float8 tensors load as f32 and round once where a tensor is stored (Tensor::dtype); the types of
-// expressions are thus f32, f64, the integers and bool.
+// Registers: bf16, f16 and float8 tensors load as f32 and round once where a tensor is stored (Tensor::dtype); the
+// types of expressions are thus f32, f64, the integers and bool.
 #pragma once
+#include <deque>
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -28,10 +30,13 @@ enum class ScalarOp : uint8_t {
 const char* scalar_op_name(ScalarOp op);
 int scalar_op_args(ScalarOp op);
 std::optional<ScalarOp> scalar_op_from_name(std::string_view name);
+enum class ScalarType : uint8_t { same, floating, integer, logical, compare, choose, special };
+ScalarType scalar_op_type(ScalarOp op);
 
 // argmax and argmin reduce (value) to the int64 position in the flattened reduced space: first on ties, first NaN wins.
 enum class ReduceOp : uint8_t { sum, prod, min, max, any, all, argmin, argmax };
 const char* reduce_op_name(ReduceOp op);
+std::optional<ReduceOp> reduce_op_from_name(std::string_view name);
 
 enum class ExprKind : uint8_t {
   constant,  // number (floats, bool) of type dtype; integers are `index` expressions without symbols
@@ -60,35 +65,75 @@ struct Expr {
 // The type a tensor of this dtype has in a register.
 DType register_type(DType dtype);
 
+// Bound variables (of reduce and scan) are named by the pool: j0, j1, … upwards from the innermost, each above every
+// name bound inside its body and none that is free there. So reduces that differ in names alone are one expression, and
+// a variable that is substituted into a body never falls under a binder inside it. Callers may give any names, best
+// those of `fresh`.
 class ExprPool {
  public:
+  // The reference stays good while expressions are added.
   const Expr& operator[](ExprId id) const { return exprs_[static_cast<size_t>(id.index)]; }
+  size_t size() const { return exprs_.size(); }
   ExprId add(Expr expr);  // finds an equal one first
 
-  ExprId constant(double number, DType dtype);  // integers become index expressions of type i64 or cvt of one
+  ExprId constant(double number, DType dtype);  // an integer as `integer` makes it
+  ExprId integer(int64_t value, DType dtype);   // an index expression for i64, a cvt of one for other integers
   ExprId index(const Sym& sym);                 // type i64
   ExprId load(TensorId tensor, DType dtype, std::vector<ExprId> indices);
-  // Builds an op with light simplification: constants fold, x+0, x*1, where of a constant; i64 arithmetic on index
-  // expressions becomes Sym arithmetic. Argument types must already agree (the op's row tells).
+  // Builds an op with light simplification: constants fold, x-0, x*1, where of a constant; i64 arithmetic on index
+  // expressions becomes Sym arithmetic, and what sym.h proves of them becomes true or false. x+0.0 stays (it turns -0.0
+  // to 0.0). Argument types must already agree (the op's row tells). Not for cvt and round_to.
   ExprId op(ScalarOp op, std::vector<ExprId> args);
   ExprId cvt(ExprId x, DType to);  // to a register type; the identity when equal
   ExprId round_to(ExprId x, DType storage);
+  // A variable of extent 1 disappears; so does a reduce without variables.
   ExprId reduce(ReduceOp op, SymList vars, ExprId body);
   ExprId scan(ReduceOp op, const Sym& var, ExprId body, ExprId at);
+  // An index variable with a name that nothing else has.
+  Sym fresh(const Sym& extent);
 
-  std::optional<Sym> as_index(ExprId id) const;       // when it is an index expression
-  std::optional<double> as_constant(ExprId id) const;  // numbers, and index expressions without symbols
+  std::optional<Sym> as_index(ExprId id) const;        // when it is an index expression
+  std::optional<double> as_constant(ExprId id) const;  // numbers, bools, integers without symbols
+  std::optional<int64_t> as_integer(ExprId id) const;  // integers without symbols, exactly
 
   // A copy with index symbols replaced, and each load replaced by what `on_load` returns (when it returns a valid id).
+  // Under a reduce, `on_load` sees the bound variables by fresh names.
   ExprId rewrite(ExprId id, const std::map<std::string, Sym>& symbols,
-                 const std::function<ExprId(const Expr& load, const std::vector<ExprId>& indices)>& on_load);
-  // Replaces index symbols by expressions (for data-dependent indices).
+                 const std::function<ExprId(const Expr& load, const std::vector<ExprId>& indices)>& on_load = nullptr);
+  // Replaces index symbols by expressions of type i64 (for data-dependent indices).
   ExprId substitute(ExprId id, const std::map<std::string, ExprId>& symbols);
 
+  // Every expression below the roots and they themselves, arguments first, each once.
+  std::vector<ExprId> postorder(const std::vector<ExprId>& roots) const;
+  // The symbols that occur in it and are not bound in it, sorted; sizes (s0) as well as index variables.
+  std::vector<std::string> free_symbols(ExprId id) const;
+  bool depends_on(ExprId id, const std::string& symbol) const;
+  bool has_kind(ExprId id, ExprKind kind) const;  // somewhere in it
+
  private:
-  std::vector<Expr> exprs_;
+  friend struct Rewriter;
+  struct Info {
+    std::vector<int32_t> free;  // indices into names_, sorted
+    int32_t height = 0;         // one more than the greatest j number bound in it
+    uint8_t kinds = 0;          // a bit per ExprKind that occurs in it
+  };
+  int32_t name_id(const std::string& name);
+  bool is_free(int32_t name, ExprId id) const;
+  Info describe(const Expr& expr);
+  ExprId index_op(ScalarOp op, const std::vector<ExprId>& args);  // invalid when it stays an op
+  ExprId simplified(ScalarOp op, const std::vector<ExprId>& args);
+  SymList bind(SymList vars, ExprId& body);
+
+  std::deque<Expr> exprs_;
+  std::deque<Info> info_;
   std::unordered_multimap<size_t, int32_t> by_hash_;
+  std::vector<std::string> names_;
+  std::unordered_map<std::string, int32_t> name_ids_;
+  int64_t fresh_count_ = 0;
 };
+
+// The extent of an index variable.
+Sym extent_of(const Sym& var);
 
 enum class TensorKind : uint8_t { input, weight, constant, computed };
 
@@ -97,13 +142,13 @@ struct LoopTensor {
   TensorKind kind = TensorKind::computed;
   DType dtype = DType::f32;  // storage type
   SymList sizes;
-  SymList vars;      // computed: one index variable per dim (i0 in s0, …)
-  ExprId body;       // computed
-  SymList strides;   // input, weight: memory layout; computed: the layout the graph's value has in PyTorch (a wish)
+  SymList vars;     // computed: one index variable per dim (i0 in s0, …)
+  ExprId body;      // computed
+  SymList strides;  // input, weight: memory layout; computed: the layout the graph's value has in PyTorch (a wish)
   Device device;
-  int32_t input = -1;          // input: position in Loops::inputs
-  WeightId weight;             // weight
-  std::vector<std::byte> data; // constant: contiguous elements
+  int32_t input = -1;           // input: position in Loops::inputs
+  WeightId weight;              // weight
+  std::vector<std::byte> data;  // constant: contiguous elements
   Where where;
 };
 
@@ -119,7 +164,7 @@ struct LoopOutput {
 struct Loops {
   std::string name = "model";
   std::vector<SymbolInfo> symbols;
-  std::vector<GraphInput> inputs;   // as in the graph (ValueId unused); tensors point back by LoopTensor::input
+  std::vector<GraphInput> inputs;       // as in the graph (ValueId unused); tensors point back by LoopTensor::input
   std::vector<TensorId> input_tensors;  // per input; invalid for scalars
   std::vector<LoopOutput> outputs;
   std::vector<LoopTensor> tensors;  // producers before users

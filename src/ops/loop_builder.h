@@ -1,5 +1,5 @@
-// What op rows lower with: tensors as functions from indices to scalar expressions. A view is a new function around an old
-// one; nothing is stored until `materialize`, and the fuser may undo that too.
+// What op rows lower with: tensors as functions from indices to scalar expressions. A view is a new function around an
+// old one; nothing is stored until `materialize`, and the fuser may undo that too.
 #pragma once
 #include <functional>
 #include <string>
@@ -19,16 +19,17 @@ struct LoopValue {
   int64_t rank() const { return static_cast<int64_t>(sizes.size()); }
 };
 
+// Every LoopValue made by a builder refers to it, so the builder must outlive them.
 class LoopBuilder {
  public:
-  explicit LoopBuilder(Loops& loops) : loops_(loops) {}
+  explicit LoopBuilder(Loops& loops);
   Loops& loops() { return loops_; }
   ExprPool& pool() { return loops_.pool; }
 
   // Scalar expressions. Binary ops convert both sides to `type` first where a DType is given.
   ExprId number(double value, DType storage);  // of register_type(storage)
   ExprId index(const Sym& sym) { return pool().index(sym); }
-  ExprId cvt(ExprId x, DType to);              // to register_type(to)
+  ExprId cvt(ExprId x, DType to);  // to register_type(to)
   ExprId op(ScalarOp op, std::vector<ExprId> args) { return pool().op(op, std::move(args)); }
   ExprId add(ExprId a, ExprId b) { return op(ScalarOp::add, {a, b}); }
   ExprId sub(ExprId a, ExprId b) { return op(ScalarOp::sub, {a, b}); }
@@ -69,17 +70,26 @@ class LoopBuilder {
   LoopValue contract(DType dtype, const SymList& sizes, const SymList& k,
                      std::function<ExprId(const Index& out, const Index& k)> f, const std::string& suffix);
 
-  // Gives x a tensor of its own (named current node's name + suffix) and reads from it.
+  // Gives x a tensor of its own (named current node's name + suffix) and reads from it. A whole tensor stays as it is.
   LoopValue materialize(const LoopValue& x, const std::string& suffix = "");
+  // The tensor that x is the whole of, index by index and of its dtype; else invalid.
+  TensorId whole_tensor(const LoopValue& x);
+  // A computed tensor with this element at each index; `strides` row-major when empty.
+  TensorId compute(DType dtype, const SymList& sizes, const std::function<ExprId(const Index&)>& at, std::string name,
+                   SymList strides = {});
   // sum, as Sym, of index expressions: linear position in row-major order.
   ExprId linear(const Index& index, const SymList& sizes);
   Index unflatten(ExprId linear, const SymList& sizes);
 
   // Names and notes of what is made now (set by the lowering for each node).
   void enter(std::string name, Where where);
+  // Gives the tensor this name; another tensor that has it is renamed.
+  void rename(TensorId tensor, const std::string& name);
 
  private:
+  std::string unique(const std::string& name) const;
   Loops& loops_;
+  std::unordered_map<std::string, TensorId> names_;
   std::string name_;
   Where where_;
 };

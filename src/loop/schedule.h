@@ -1,0 +1,170 @@
+// Schedule: which loops share a kernel, in which order kernels run, and where every tensor lies. A kernel is a nest of
+// loops with stores, or one of the templates (matrix product, convolution, attention) with an epilogue.
+//   kernel @k0 (in %x: f32[s0, 64], out %y: f32[s0, 64]) {
+//     for i0 in s0 {
+//       %max = max(j0 in 64 vector: %x[i0, j0])
+//       for j0 in 64 vector { store %y[i0, j0], exp(%x[i0, j0] - %max) }
+//     }
+//   }
+// Expressions live in the pool of the Loops that the schedule was made from; loads name tensors, and `places` says
+// where a tensor lies.
+#pragma once
+#include <variant>
+
+#include "loop/loops.h"
+
+namespace toroid {
+
+using BufferId = Id<struct BufferTag>;
+
+// One step of the recipe that makes a constant from the model's weights; see docs/design.md for the list. Fields that a
+// step does not use are empty.
+struct RecipeStep {
+  std::string op;  // load, cast, as_strided, concat, add, sub, mul, div, add_scalar, mul_scalar, rsqrt, pack, bytes
+  int64_t weight = -1;
+  DType dtype = DType::f32;
+  std::vector<int64_t> sizes, strides;
+  int64_t offset = 0, count = 0, dim = 0, k_group = 0;
+  double value = 0;
+};
+
+enum class BufferKind : uint8_t {
+  input,      // the caller's memory (or a contiguous copy of it)
+  constant,   // in weights.bin, made by a recipe
+  output,     // the host's memory for an output
+  temporary,  // in the arena
+};
+struct Buffer {
+  std::string name;
+  BufferKind kind = BufferKind::temporary;
+  DType dtype = DType::f32;
+  Device device;
+  Sym elements = 0;                     // how many, gaps included
+  int32_t input = -1;                   // input: position
+  int32_t output = -1;                  // output: position
+  std::vector<RecipeStep> recipe;       // constant
+  std::vector<std::byte> bytes;         // constant whose recipe is `bytes`
+  std::vector<int64_t> constant_sizes;  // constant: shape before packing, for the report
+  bool mutated = false;                 // constant that the model writes (a mutated buffer)
+};
+
+// Where a tensor lies: element [i…] at offset + sum(i * stride) elements of the buffer.
+struct Place {
+  BufferId buffer;
+  Sym offset = 0;
+  SymList strides;
+};
+
+struct StoreTo {
+  TensorId tensor;
+  std::vector<ExprId> index;  // of type i64
+  ExprId value;
+};
+struct Reduction {
+  int32_t local;  // names the result: an Expr of kind local
+  ReduceOp op;
+  ExprId value;
+  DType dtype;
+};
+// One loop over `vars` (outermost first; none: once), inside the kernel's outer loops.
+struct Phase {
+  SymList vars;
+  std::vector<Reduction> reductions;
+  std::vector<StoreTo> stores;  // to tensors with a place, or to rows of the kernel (LoopKernel::rows)
+};
+// For each point of `outer`: the phases, one after another.
+struct LoopKernel {
+  SymList outer;
+  std::vector<Phase> phases;
+  std::vector<TensorId> rows;  // tensors that live only for one outer point, in scratch of the kernel
+  std::vector<DType> locals;   // register types of the reductions' results
+  // The vectorised variable: the innermost of each phase (empty), or this outer one.
+  std::string vector_outer;
+  bool scalar = false;  // no vector form
+};
+
+// C[batch, m, n] = sum over k of A[batch, m, k] B[batch, k, n]; index variables b0, m0, n0 in the epilogue.
+struct MatmulKernel {
+  Sym batch = 1, m = 1, n = 1, k = 1;
+  TensorId a, b;
+  DType dtype = DType::f32;  // storage type of both operands
+  // Element offsets: of A at (b0, m0, k = 0) and B at (b0, k = 0, n0) as Syms over b0, m0, n0.
+  Sym a_batch_offset = 0, a_row_stride = 0, a_k_stride = 1, a_offset = 0;
+  Sym b_batch_offset = 0, b_n_stride = 1, b_k_stride = 1, b_offset = 0;
+  BufferId packed;  // valid: B is this packed constant
+};
+// Convolution, activations with channels innermost; index variables n0, h0, w0, c0 in the epilogue.
+struct ConvKernel {
+  Sym batch = 1, in_h = 1, in_w = 1, out_h = 1, out_w = 1;
+  int64_t in_channels = 1, out_channels = 1, groups = 1;
+  int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, padding[2] = {0, 0}, dilation[2] = {1, 1};
+  TensorId x;
+  Sym x_batch_stride = 0, x_row_stride = 0, x_column_stride = 0, x_offset = 0;
+  BufferId packed;
+  bool depthwise = false;
+  DType dtype = DType::f32;
+};
+// softmax(scale * q k^T, masked) v; index variables b0, h0, m0, d0 in the epilogue; b0, h0, m0, t0 in the score.
+struct AttentionKernel {
+  Sym batch = 1, heads = 1, queries = 1, keys = 1;
+  int64_t group = 1;  // query heads per key head
+  int64_t head_size = 64, value_size = 64;
+  TensorId q, k, v;
+  struct Strides {
+    Sym offset = 0, batch = 0, head = 0, row = 0;
+  } q_strides, k_strides, v_strides;
+  double scale = 1;
+  bool causal = false;
+  bool zero_masked_rows = true;
+  ExprId score;  // over local 0 (the scaled score); invalid when there is no mask
+  DType dtype = DType::f32;
+};
+
+struct Kernel {
+  std::string name;  // k0, k1, …
+  std::variant<LoopKernel, MatmulKernel, ConvKernel, AttentionKernel> work;
+  // Templates: what happens to the accumulator (local 0).
+  std::vector<StoreTo> epilogue;
+  std::vector<TensorId> reads, writes;
+  Device device;
+  Where where;
+  Sym flops = 0;        // floating-point operations
+  Sym bytes = 0;        // memory moved: every pass over every operand
+  Sym nanoseconds = 0;  // estimate on one core of the target
+  std::string note;     // what it is made of: "linear + gelu"
+};
+
+// Copies and launches in order; on one device only launches.
+struct Schedule {
+  Loops loops;
+  std::vector<Buffer> buffers;
+  std::vector<Place> places;  // per tensor of loops; an invalid buffer means the tensor is never stored
+  std::vector<Kernel> kernels;
+  std::vector<std::string> explanations;  // --explain=fuse: why each neighbour did not fuse
+
+  Buffer& operator[](BufferId id) { return buffers[static_cast<size_t>(id.index)]; }
+  const Buffer& operator[](BufferId id) const { return buffers[static_cast<size_t>(id.index)]; }
+  Place& place(TensorId id) { return places[static_cast<size_t>(id.index)]; }
+  const Place& place(TensorId id) const { return places[static_cast<size_t>(id.index)]; }
+  BufferId add(Buffer buffer);
+};
+
+// Every temporary at an offset of one arena, and what that costs.
+struct Plan {
+  Schedule schedule;
+  std::vector<Sym> offsets;  // per buffer: bytes in the arena (temporaries) or in weights.bin (constants)
+  Sym arena_bytes = 0;
+  int64_t weights_bytes = 0;
+  int64_t mutated_bytes = 0;       // mutated constants stand first in weights.bin
+  int64_t peak_bytes = 0;          // arena at the hints
+  int64_t lower_bound_bytes = 0;   // the most that is alive at once, at the hints
+  int64_t intermediate_bytes = 0;  // written by kernels beyond the outputs, at the hints
+  int64_t bytes_moved = 0;         // at the hints
+};
+
+std::string print_schedule(const Schedule& schedule);
+std::string print_plan(const Plan& plan);
+// The values of the size symbols that the export was made with (1 where none is known, within the range).
+std::map<std::string, int64_t> hints(const Loops& loops);
+
+}  // namespace toroid
