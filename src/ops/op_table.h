@@ -76,6 +76,7 @@ struct OpRow {
   InferRule infer_rule;   // result types: dtype, sizes, strides
   LowerRule lower_rule;
   bool is_view = false;   // lowering only substitutes indices; nothing is materialised
+  std::function<bool(const Call&)> view_if;  // is_view holds for some calls only: `to` that keeps the dtype
   bool is_random = false; // never merged or folded
   bool no_result = false; // assertions and the like: dropped after import, their condition is a guard
   std::vector<std::string> samples;  // graph texts of one node for the generic test, see tests/ops
@@ -85,6 +86,8 @@ struct OpRow {
   OpRow& lower(LowerOne rule);
   OpRow& lower_many(LowerRule rule) { lower_rule = std::move(rule); return *this; }
   OpRow& view() { is_view = true; return *this; }
+  OpRow& view_when(std::function<bool(const Call&)> rule) { view_if = std::move(rule); return view(); }
+  bool views(const Call& call) const { return is_view && (!view_if || view_if(call)); }
   OpRow& random() { is_random = true; return *this; }
   OpRow& sample(std::string text) { samples.push_back(std::move(text)); return *this; }
 };
@@ -102,8 +105,9 @@ class OpTable {
   std::unordered_map<std::string, std::unique_ptr<OpRow>> rows_;
 };
 
-// One function per file of rows; table.cpp calls each by name.
+// One function per file of rows; op_table.cpp calls each by name.
 void add_pointwise_ops(OpTable& ops);
+void add_compare_ops(OpTable& ops);    // comparisons, logic, bits, where, masked_fill
 void add_activation_ops(OpTable& ops);
 void add_creation_ops(OpTable& ops);
 void add_view_ops(OpTable& ops);
@@ -113,10 +117,12 @@ void add_norm_ops(OpTable& ops);
 void add_matmul_ops(OpTable& ops);
 void add_conv_ops(OpTable& ops);
 void add_pool_ops(OpTable& ops);
+void add_resample_ops(OpTable& ops);   // upsample_…
 void add_index_ops(OpTable& ops);
 void add_attention_ops(OpTable& ops);
 void add_recurrent_ops(OpTable& ops);
-void add_scatter_ops(OpTable& ops);    // slice_scatter, select_scatter, as_strided_scatter, copy
+void add_scatter_ops(OpTable& ops);    // slice_scatter, select_scatter, copy, index_put
+void add_loss_ops(OpTable& ops);
 
 // Type promotion (c10's table): of two dtypes, and of a call's tensors and scalars by PyTorch's rule that a wrapped number
 // or a 0-d tensor of the same or a lower category does not widen.
