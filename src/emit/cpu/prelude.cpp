@@ -235,8 +235,12 @@ std::vector<Snippet> make_snippets(int lanes) {
       size_t next = text.find("\n//: ", line_end - 1);
       next = next == text.npos ? next : next + 1;
       const Header header = read_header(text.substr(at + 4, line_end - at - 4), lanes);
-      if (header.wanted)
-        add_copies(header, std::string(text.substr(line_end + 1, next - line_end - 1)), lanes, snippets);
+      std::string_view body = text.substr(line_end + 1, next - line_end - 1);
+      // Comments at its end speak of what follows.
+      for (size_t last = body.rfind("\n//"); last != body.npos && body.find('\n', last + 1) + 1 == body.size();
+           last = body.rfind("\n//"))
+        body = body.substr(0, last + 1);
+      if (header.wanted) add_copies(header, std::string(body), lanes, snippets);
       at = next;
     }
   }
