@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "emit/cpu/conv.h"
 #include "emit/cpu/kernel_testing.h"
 #include "emit/cpu/matmul.h"
 
@@ -116,6 +117,7 @@ Row matmul_row(const TestTarget& target, int64_t m, int64_t n, int64_t k, BLayou
   spec.a_stride = spec.k;
   spec.b_stride = layout == BLayout::row_major ? spec.n : spec.k;
   spec.b_layout = layout;
+  spec.panel = target.isa.wide() ? 64 : 16;
   spec.preamble = "f32* const out = (f32*)p[2]; const f32* const bias = (const f32*)p[3];\n";
   spec.epilogue = [n, long_epilogue](const std::string& acc, const std::vector<std::string>& i,
                                      const std::string& count) {
@@ -172,6 +174,74 @@ void bench_matmul(const TestTarget& target, const std::string& compiler) {
   report(std::move(halves), target, compiler, target.isa.bf16_dot ? 2 : 1);
 }
 
+Row conv_row(const TestTarget& target, int64_t ic, int64_t oc, int64_t size, int64_t kernel, int64_t stride,
+             bool dynamic, DType dtype) {
+  const int64_t pad = kernel / 2, out = (size + 2 * pad - kernel) / stride + 1;
+  ConvSpec spec;
+  spec.isa = target.isa;
+  spec.dtype = dtype;
+  auto extent = [&](int64_t value, const char* text) { return dynamic ? Size::dynamic(text) : Size::of(value); };
+  spec.batch = Size::of(1);
+  spec.height = extent(size, "s[0]");
+  spec.width = extent(size, "s[0]");
+  spec.out_height = extent(out, "s[1]");
+  spec.out_width = extent(out, "s[1]");
+  spec.panel = target.isa.wide() ? 64 : 16;
+  spec.in_channels = ic;
+  spec.out_channels = oc;
+  spec.kernel_h = spec.kernel_w = kernel;
+  spec.stride_h = spec.stride_w = stride;
+  spec.pad_top = spec.pad_left = pad;
+  spec.input = "p[0]";
+  spec.weight = "p[1]";
+  spec.pixel_stride = Size::of(ic);
+  spec.row_stride = dynamic ? Size::dynamic(format("s[0] * {}", ic)) : Size::of(size * ic);
+  spec.batch_stride = Size::of(0);
+  spec.dense_rows = true;
+  spec.preamble =
+      "f32* const out = (f32*)p[2]; const f32* const bias = (const f32*)p[3]; const vf32 zero_ = splat_f32(0.0f);\n";
+  spec.epilogue = [=](const std::string& acc, const std::vector<std::string>& i, const std::string& count) {
+    const std::string comma = count.empty() ? "" : ", " + count;
+    return format("store_f32(out + ({1} * {4} + {2}) * {5} + {3}, max({6} + load_f32(bias + {3}{7}), zero_){7});\n",
+                  i[0], i[1], i[2], i[3], spec.out_width.text, oc, acc, comma);
+  };
+  const std::string label = format("{} {}->{} {}px {}x{}/{}{}", dtype_name(dtype), ic, oc, size, kernel, kernel, stride,
+                                   dynamic ? " dynamic" : "");
+  const std::string name = format("k_{}_{}_{}_{}_{}_{}_{}", dtype_name(dtype), ic, oc, size, kernel, stride, dynamic);
+  const auto fill = dtype == DType::bf16 ? filled_halves : filled;
+  return {label,
+          name,
+          emit_conv(spec, name),
+          2.0 * static_cast<double>(out * out * ic * oc * kernel * kernel),
+          {size, out},
+          {fill(static_cast<size_t>(size * size * ic), 1), fill(static_cast<size_t>(conv_packed_elements(spec)), 2),
+           filled(static_cast<size_t>(out * out * oc), 3), filled(static_cast<size_t>(oc), 4)}};
+}
+
+void bench_conv(const TestTarget& target, const std::string& compiler) {
+  struct Layer {
+    int64_t ic, oc, size, kernel, stride, count;
+  };
+  // ResNet-50 at 224 pixels and how often each layer occurs.
+  const Layer layers[] = {
+      {3, 64, 224, 7, 2, 1},    {64, 64, 56, 1, 1, 1},    {64, 64, 56, 3, 1, 3},   {64, 256, 56, 1, 1, 4},
+      {256, 64, 56, 1, 1, 2},   {256, 128, 56, 1, 1, 1},  {128, 128, 56, 3, 2, 1}, {256, 512, 56, 1, 2, 1},
+      {128, 128, 28, 3, 1, 3},  {128, 512, 28, 1, 1, 4},  {512, 128, 28, 1, 1, 3}, {512, 256, 28, 1, 1, 1},
+      {256, 256, 28, 3, 2, 1},  {512, 1024, 28, 1, 2, 1}, {256, 256, 14, 3, 1, 5}, {256, 1024, 14, 1, 1, 6},
+      {1024, 256, 14, 1, 1, 5}, {1024, 512, 14, 1, 1, 1}, {512, 512, 14, 3, 2, 1}, {1024, 2048, 14, 1, 2, 1},
+      {512, 512, 7, 3, 1, 2},   {512, 2048, 7, 1, 1, 3},  {2048, 512, 7, 1, 1, 2}};
+  std::vector<Row> rows, dynamic, halves;
+  for (const Layer& l : layers) {
+    rows.push_back(conv_row(target, l.ic, l.oc, l.size, l.kernel, l.stride, false, DType::f32));
+    if (l.kernel > 1) dynamic.push_back(conv_row(target, l.ic, l.oc, l.size, l.kernel, l.stride, true, DType::f32));
+    if (l.kernel > 1 && l.stride == 1)
+      halves.push_back(conv_row(target, l.ic, l.oc, l.size, l.kernel, l.stride, false, DType::bf16));
+  }
+  report(std::move(rows), target, compiler);
+  report(std::move(dynamic), target, compiler);
+  report(std::move(halves), target, compiler, target.isa.bf16_dot ? 2 : 1);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -179,5 +249,6 @@ int main(int argc, char** argv) {
   const TestTarget target = argc > 2 && std::string(argv[2]) == "avx2" ? avx2_target() : avx512_target();
   if (argc > 4) only = argv[4];
   if (what == "matmul") bench_matmul(target, compiler);
+  if (what == "conv") bench_conv(target, compiler);
   return 0;
 }
