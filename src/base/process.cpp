@@ -230,7 +230,7 @@ Result<Attempt> attempt(std::span<const Command> commands, const std::vector<std
   // A broken pipe is the consequence of what ended the other command.
   for (size_t i = started; i-- > 0;) {
     const Child& child = children[i];
-    if (child.exit_code != 0 && (result.end.exit_code == 0 || child.signal != SIGPIPE)) {
+    if (child.exit_code != 0 && (result.end.exit_code == 0 || child.exit_code != 128 + SIGPIPE)) {
       result.end.exit_code = child.exit_code;
       result.end.signal = child.signal;
     }
