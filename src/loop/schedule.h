@@ -71,6 +71,7 @@ struct Phase {
   SymList vars;
   std::vector<Reduction> reductions;
   std::vector<StoreTo> stores;  // to tensors with a place, or to rows of the kernel (LoopKernel::rows)
+  bool running = false;         // a scan: stores see the reductions' values so far, in order of the one variable
 };
 // For each point of `outer`: the phases, one after another.
 struct LoopKernel {

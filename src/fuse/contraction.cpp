@@ -1,0 +1,115 @@
+// The matchers of contraction.h.
+#include "fuse/contraction.h"
+
+namespace toroid::fuse {
+namespace {
+
+// The load under widenings and guards.
+ExprId strip(const ExprPool& pool, ExprId id, bool& guarded) {
+  for (;;) {
+    const Expr& expr = pool[id];
+    if (expr.kind == ExprKind::op && expr.op == ScalarOp::cvt) {
+      id = expr.args[0];
+    } else if (expr.kind == ExprKind::op && expr.op == ScalarOp::where) {
+      guarded = true;
+      id = expr.args[1];
+    } else {
+      return expr.kind == ExprKind::load ? id : ExprId{};
+    }
+  }
+}
+
+// index == variable * stride + tap * dilation - padding; variables of one element are constants.
+struct Window {
+  int64_t stride = 1, dilation = 1, padding = 0;
+};
+std::optional<Window> match_window(const Sym& index, const Sym& out_var, const Sym& tap_var) {
+  Window window;
+  Sym rest = index;
+  if (out_var.is_symbol()) {
+    auto line = linear_in(rest, out_var.symbol_name());
+    if (!line) return std::nullopt;
+    if (auto c = line->coefficient.constant(); c && *c > 0) window.stride = *c;
+    else if (range_of(out_var).high > 0) return std::nullopt;
+    rest = line->rest;
+  }
+  if (tap_var.is_symbol()) {
+    auto line = linear_in(rest, tap_var.symbol_name());
+    if (!line) return std::nullopt;
+    if (auto c = line->coefficient.constant(); c && *c > 0) window.dilation = *c;
+    else if (range_of(tap_var).high > 0) return std::nullopt;
+    rest = line->rest;
+  }
+  auto padding = rest.constant();
+  if (!padding || *padding > 0) return std::nullopt;
+  window.padding = -*padding;
+  return window;
+}
+
+}  // namespace
+
+std::optional<Factors> factors_of(const ExprPool& pool, ExprId contraction) {
+  const Expr& term = pool[pool[contraction].args[0]];
+  if (term.kind != ExprKind::op || term.op != ScalarOp::mul) return std::nullopt;
+  Factors factors;
+  factors.a = strip(pool, term.args[0], factors.guarded);
+  factors.b = strip(pool, term.args[1], factors.guarded);
+  if (!factors.a || !factors.b) return std::nullopt;
+  return factors;
+}
+
+std::optional<ConvForm> match_conv(Program& program, TensorId id) {
+  const ExprPool& pool = program.pool();
+  const Loops& loops = program.loops;
+  const Item& item = program[id];
+  if (item.kind != Kind::contract) return std::nullopt;
+  auto factors = factors_of(pool, item.contraction);
+  if (!factors) return std::nullopt;
+  const LoopTensor& out = loops[id];
+  const int dims = static_cast<int>(out.sizes.size()) - 2;
+  if (dims < 1 || dims > 2) return std::nullopt;
+
+  for (bool swapped : {false, true}) {
+    const Expr& x = pool[swapped ? factors->b : factors->a];
+    const Expr& w = pool[swapped ? factors->a : factors->b];
+    const LoopTensor &xt = loops[x.tensor], &wt = loops[w.tensor];
+    if (wt.kind != TensorKind::weight || xt.sizes.size() != out.sizes.size() || wt.sizes.size() != out.sizes.size())
+      continue;
+    ConvForm form;
+    form.dims = dims;
+    form.x = x.tensor;
+    form.weight = w.tensor;
+    form.out_channels = wt.sizes[0].value();
+    form.in_channels = wt.sizes[1].value();  // per group
+    auto index = [&](const Expr& load, int d) { return pool.as_index(load.args[static_cast<size_t>(d)]); };
+    bool fits = true;
+    for (int d = 0; d < dims + 2; ++d) fits &= index(x, d).has_value() && index(w, d).has_value();
+    if (!fits) continue;
+    // w[oc, ic, taps…] at plain variables (or 0 where there is one element).
+    auto plain = [&](const Sym& sym, const Sym& size) { return sym.is_symbol() || (sym == Sym(0) && size == Sym(1)); };
+    for (int d = 0; d < dims + 2; ++d) fits &= plain(*index(w, d), wt.sizes[static_cast<size_t>(d)]);
+    if (!fits) continue;
+    const Sym oc = *index(w, 0), ic = *index(w, 1);
+    if (form.out_channels > 1 && (!out.vars[1].is_symbol() || oc != out.vars[1])) continue;
+    if (*index(x, 0) != out.vars[0] && out.sizes[0] != Sym(1)) continue;
+    if (!xt.sizes[1].is_constant() || xt.sizes[1].value() % form.in_channels) continue;
+    form.groups = xt.sizes[1].value() / form.in_channels;
+    if (form.out_channels % form.groups) continue;
+    Sym channel = floor_div(oc, form.out_channels / form.groups) * Sym(form.in_channels) + ic;
+    if (*index(x, 1) != channel) continue;
+    for (int d = 0; d < dims; ++d) {
+      const int axis = dims == 1 ? 1 : d;
+      auto window = match_window(*index(x, d + 2), out.vars[static_cast<size_t>(d + 2)], *index(w, d + 2));
+      if (!window) fits = false;
+      if (!fits) break;
+      form.kernel[axis] = wt.sizes[static_cast<size_t>(d + 2)].value();
+      form.stride[axis] = window->stride;
+      form.dilation[axis] = window->dilation;
+      form.padding[axis] = window->padding;
+    }
+    if (fits) return form;
+  }
+  return std::nullopt;
+}
+
+}  // namespace toroid::fuse

@@ -1,0 +1,170 @@
+// The steps of fusion in order; then the kernels in an order that respects what they read, with their cost.
+#include "fuse/fuse.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/check.h"
+#include "fuse/program.h"
+
+namespace toroid::fuse {
+namespace {
+
+// Bytes that a kernel moves for one load or store: the elements that its loops touch, no more than there are.
+class Traffic {
+ public:
+  Traffic(Program& program, const Schedule& schedule) : program_(program), schedule_(schedule) {}
+
+  void count(Kernel& kernel) {
+    Sym bytes = 0, operations = 0;
+    std::set<std::pair<int32_t, std::string>> seen;
+    auto access = [&](TensorId tensor, const std::vector<ExprId>& index, const SymList& loops) {
+      const LoopTensor& t = program_.loops[tensor];
+      auto where = address(program_.pool(), schedule_.place(tensor), index);
+      Sym touched = 1;
+      for (const Sym& var : loops)
+        if (!where || depends_on(*where, var.symbol_name())) touched *= var.node()->extent;
+      if (where && program_.at_hints(touched) > program_.elements_at_hints(tensor)) touched = product(t.sizes);
+      if (!where && program_.at_hints(touched) > program_.elements_at_hints(tensor)) touched = product(t.sizes);
+      const std::string key = where ? to_string(where->is_constant() ? Sym(0) : *where) : "gather";
+      if (seen.insert({tensor.index, key}).second) bytes += touched * Sym(dtype_bytes(t.dtype));
+    };
+    auto expression = [&](ExprId value, const SymList& loops) {
+      std::vector<ExprId> loads;
+      collect_loads(program_.pool(), value, loads);
+      for (ExprId load : loads) {
+        const Expr& expr = program_.pool()[load];
+        if (schedule_.place(expr.tensor).buffer) access(expr.tensor, expr.args, loops);
+      }
+      Sym points = 1;
+      for (const Sym& var : loops) points *= var.node()->extent;
+      operations += points * Sym(expression_cost(program_.pool(), value));
+    };
+    if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) {
+      for (const Phase& phase : nest->phases) {
+        SymList loops = nest->outer;
+        loops.insert(loops.end(), phase.vars.begin(), phase.vars.end());
+        for (const Reduction& reduction : phase.reductions) expression(reduction.value, loops);
+        for (const StoreTo& store : phase.stores) {
+          expression(store.value, loops);
+          if (schedule_.place(store.tensor).buffer) access(store.tensor, store.index, loops);
+        }
+      }
+      kernel.flops = operations;
+      // Sixteen lanes or fewer a cycle, eight bytes a nanosecond from memory.
+      kernel.nanoseconds = floor_div(operations, 24) + floor_div(bytes, 12);
+      return void(kernel.bytes = bytes);
+    }
+    SymList loops;
+    auto var = [&](const char* name, const Sym& extent) { loops.push_back(Sym::index(name, extent)); };
+    if (auto* work = std::get_if<MatmulKernel>(&kernel.work)) {
+      var("b0", work->batch), var("m0", work->m), var("n0", work->n);
+      bytes += tensor_bytes(work->a) + (work->packed ? buffer_bytes(work->packed) : tensor_bytes(work->b));
+    } else if (auto* work = std::get_if<ConvKernel>(&kernel.work)) {
+      var("n0", work->batch), var("h0", work->out_h), var("w0", work->out_w), var("c0", work->out_channels);
+      bytes += tensor_bytes(work->x) + buffer_bytes(work->packed);
+    } else if (auto* work = std::get_if<AttentionKernel>(&kernel.work)) {
+      var("b0", work->batch), var("h0", work->heads), var("m0", work->queries), var("d0", work->value_size);
+      bytes += tensor_bytes(work->q) + tensor_bytes(work->k) + tensor_bytes(work->v);
+    }
+    for (const StoreTo& store : kernel.epilogue) {
+      expression(store.value, loops);
+      access(store.tensor, store.index, loops);
+    }
+    kernel.bytes = bytes;
+    kernel.nanoseconds = floor_div(kernel.flops, 80) + floor_div(bytes, 40);
+  }
+
+ private:
+  Sym tensor_bytes(TensorId id) const {
+    return product(program_.loops[id].sizes) * Sym(dtype_bytes(program_.loops[id].dtype));
+  }
+  Sym buffer_bytes(BufferId id) const { return schedule_[id].elements * Sym(dtype_bytes(schedule_[id].dtype)); }
+  Program& program_;
+  const Schedule& schedule_;
+};
+
+void collect_reads(const Program& program, const Kernel& kernel, std::vector<TensorId>& reads) {
+  auto add = [&](TensorId id) {
+    if (std::find(reads.begin(), reads.end(), id) == reads.end()) reads.push_back(id);
+  };
+  auto from = [&](ExprId value) {
+    std::vector<ExprId> loads;
+    collect_loads(program.loops.pool, value, loads);
+    for (ExprId load : loads) add(program.loops.pool[load].tensor);
+  };
+  for (TensorId id : kernel.reads) add(id);
+  if (auto* nest = std::get_if<LoopKernel>(&kernel.work))
+    for (const Phase& phase : nest->phases) {
+      for (const Reduction& reduction : phase.reductions) from(reduction.value);
+      for (const StoreTo& store : phase.stores) from(store.value);
+    }
+  for (const StoreTo& store : kernel.epilogue) from(store.value);
+}
+
+// Kernels after everything that they read; among those that are ready, the one whose first tensor comes first.
+std::vector<Kernel> in_order(const Program& program, std::vector<Kernel> kernels) {
+  std::map<TensorId, size_t> writer;
+  for (size_t k = 0; k < kernels.size(); ++k)
+    for (TensorId id : kernels[k].writes) writer[id] = k;
+  std::vector<std::set<size_t>> needs(kernels.size());
+  for (size_t k = 0; k < kernels.size(); ++k)
+    for (TensorId id : kernels[k].reads)
+      if (auto found = writer.find(id); found != writer.end() && found->second != k) needs[k].insert(found->second);
+  std::vector<Kernel> ordered;
+  std::vector<bool> done(kernels.size(), false);
+  while (ordered.size() < kernels.size()) {
+    size_t next = kernels.size();
+    for (size_t k = 0; k < kernels.size(); ++k) {
+      if (done[k]) continue;
+      if (!std::all_of(needs[k].begin(), needs[k].end(), [&](size_t n) { return done[n]; })) continue;
+      if (next == kernels.size() || kernels[k].writes.front() < kernels[next].writes.front()) next = k;
+    }
+    TD_CHECK(next < kernels.size(), "kernels need each other in a circle");
+    done[next] = true;
+    ordered.push_back(std::move(kernels[next]));
+  }
+  (void)program;
+  return ordered;
+}
+
+}  // namespace
+
+Result<Schedule> fuse_loops(Loops input, const Target& target, const FuseOptions& options) {
+  Schedule schedule;
+  schedule.loops = std::move(input);
+  Program program{schedule.loops, target, hints(schedule.loops), {}, {}, {}, options.explain};
+  classify(program);
+  inline_maps(program);
+  group_tensors(program);
+  choose_places(program, schedule);
+
+  std::vector<Kernel> kernels;
+  for (const Group& group : program.groups) {
+    if (group.is_template) {
+      if (auto kernel = match_template(program, schedule, group)) {
+        kernels.push_back(std::move(*kernel));
+        continue;
+      }
+    }
+    for (Kernel& kernel : build_nest(program, schedule, group)) kernels.push_back(std::move(kernel));
+  }
+  Traffic traffic(program, schedule);
+  for (Kernel& kernel : kernels) {
+    std::vector<TensorId> reads;
+    collect_reads(program, kernel, reads);
+    // A row of the kernel's own is not read from memory.
+    std::erase_if(reads, [&](TensorId id) { return !schedule.place(id).buffer; });
+    kernel.reads = std::move(reads);
+    std::erase_if(kernel.writes, [&](TensorId id) { return !schedule.place(id).buffer; });
+    traffic.count(kernel);
+  }
+  // A kernel all of whose results are recomputed elsewhere writes nothing.
+  std::erase_if(kernels, [](const Kernel& kernel) { return kernel.writes.empty(); });
+  schedule.kernels = in_order(program, std::move(kernels));
+  for (size_t k = 0; k < schedule.kernels.size(); ++k) schedule.kernels[k].name = format("k{}", k);
+  schedule.explanations = std::move(program.explanations);
+  return schedule;
+}
+
+}  // namespace toroid::fuse

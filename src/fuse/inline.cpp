@@ -1,0 +1,173 @@
+// Kinds of tensors, and which maps live only inside their readers: substitution, decided by bytes and work.
+#include <algorithm>
+#include <set>
+
+#include "base/check.h"
+#include "fuse/program.h"
+
+namespace toroid::fuse {
+namespace {
+
+// A factor of a contraction: a load, perhaps widened, perhaps guarded by bounds (`where(inside, load, 0)`).
+bool is_factor(const ExprPool& pool, ExprId id) {
+  const Expr* expr = &pool[id];
+  while (expr->kind == ExprKind::op && expr->op == ScalarOp::cvt) expr = &pool[expr->args[0]];
+  if (expr->kind == ExprKind::op && expr->op == ScalarOp::where) {
+    if (pool.as_constant(expr->args[2]) != 0.0) return false;
+    expr = &pool[expr->args[1]];
+  }
+  return expr->kind == ExprKind::load;
+}
+
+// The one sum of a product of two loads in a body, if that is what it computes.
+ExprId find_contraction(const ExprPool& pool, ExprId body) {
+  std::vector<ExprId> reductions;
+  collect_reductions(pool, body, reductions);
+  if (reductions.size() != 1) return {};
+  const Expr& sum = pool[reductions[0]];
+  if (sum.kind != ExprKind::reduce || sum.reduce != ReduceOp::sum || sum.dtype != DType::f32) return {};
+  const Expr& term = pool[sum.args[0]];
+  if (term.kind != ExprKind::op || term.op != ScalarOp::mul) return {};
+  if (!is_factor(pool, term.args[0]) || !is_factor(pool, term.args[1])) return {};
+  return reductions[0];
+}
+
+bool gathers(const ExprPool& pool, const Use& use) {
+  for (ExprId index : use.index)
+    if (!pool.as_index(index)) return true;
+  return false;
+}
+
+int64_t expression_size(const ExprPool& pool, ExprId body) {
+  std::vector<ExprId> loads;
+  collect_loads(pool, body, loads);
+  return expression_cost(pool, body) + static_cast<int64_t>(loads.size());
+}
+
+}  // namespace
+
+void classify(Program& program) {
+  Loops& loops = program.loops;
+  program.items.resize(loops.tensors.size());
+  for (size_t i = 0; i < loops.tensors.size(); ++i) {
+    const LoopTensor& tensor = loops.tensors[i];
+    Item& item = program.items[i];
+    if (tensor.kind != TensorKind::computed) {
+      item.stored = true;
+      continue;
+    }
+    item.body = tensor.body;
+    std::vector<ExprId> reductions;
+    collect_reductions(loops.pool, item.body, reductions);
+    item.kind = reductions.empty() ? Kind::map : Kind::reduction;
+    if (ExprId contraction = find_contraction(loops.pool, item.body)) {
+      const Expr& sum = loops.pool[contraction];
+      // Small products are cheaper as plain loops inside a neighbour.
+      int64_t k = program.at_hints(product(sum.vars));
+      int64_t work = k * program.elements_at_hints(TensorId{static_cast<int32_t>(i)});
+      if (k >= 4 && work >= 4096) {
+        item.kind = Kind::contract;
+        item.contraction = contraction;
+      }
+    }
+  }
+  for (const LoopOutput& output : loops.outputs) {
+    if (!output.tensor) continue;
+    program[output.tensor].is_output = true;
+    program[output.tensor].stored = true;
+  }
+  program.find_uses();
+}
+
+void inline_maps(Program& program) {
+  Loops& loops = program.loops;
+  ExprPool& pool = program.pool();
+  auto substitute_body = [&](TensorId producer, const std::vector<ExprId>& index) {
+    const LoopTensor& tensor = loops[producer];
+    std::map<std::string, Sym> symbols;
+    std::map<std::string, ExprId> exprs;
+    for (size_t d = 0; d < tensor.vars.size(); ++d) {
+      if (!tensor.vars[d].is_symbol()) continue;
+      if (auto sym = pool.as_index(index[d])) symbols.emplace(tensor.vars[d].symbol_name(), *sym);
+      else exprs.emplace(tensor.vars[d].symbol_name(), index[d]);
+    }
+    if (exprs.empty()) return pool.rewrite(program[producer].body, symbols, nullptr);
+    for (const auto& [name, sym] : symbols) exprs.emplace(name, pool.index(sym));
+    return pool.substitute(program[producer].body, exprs);
+  };
+
+  // Producers first, so that a body that is inlined has had its own producers inlined.
+  for (size_t i = 0; i < program.items.size(); ++i) {
+    const TensorId id{static_cast<int32_t>(i)};
+    Item& item = program.items[i];
+    if (item.kind == Kind::source) continue;
+    // Replace loads of tensors that were marked inlined.
+    item.body = pool.rewrite(item.body, {}, [&](const Expr& load, const std::vector<ExprId>& index) -> ExprId {
+      return program[load.tensor].inlined ? substitute_body(load.tensor, index) : ExprId{};
+    });
+    if (item.contraction) item.contraction = find_contraction(pool, item.body);
+    if (item.kind == Kind::contract && !item.contraction) item.kind = Kind::reduction;
+    if (item.kind != Kind::map || item.is_output) continue;
+
+    // What inlining would cost: readers see this body instead of one load.
+    bool operand = false, repeated = false, gathered = false;
+    int64_t sites = 0;
+    const int64_t own = std::max<int64_t>(program.elements_at_hints(id), 1);
+    for (TensorId reader : item.readers) {
+      const Item& r = program[reader];
+      if (r.kind == Kind::contract) {
+        std::vector<ExprId> loads;
+        collect_loads(pool, pool[r.contraction].args[0], loads);
+        for (ExprId load : loads) operand |= pool[load].tensor == id;
+      }
+      int64_t evaluations = program.elements_at_hints(reader);
+      if (r.kind == Kind::reduction || r.kind == Kind::contract) {
+        std::vector<ExprId> reductions;
+        collect_reductions(pool, r.body, reductions);
+        for (ExprId reduction : reductions) {
+          std::vector<ExprId> loads;
+          collect_loads(pool, pool[reduction].args[0], loads);
+          for (ExprId load : loads)
+            if (pool[load].tensor == id) evaluations *= std::max<int64_t>(program.at_hints(product(pool[reduction].vars)), 1);
+        }
+      }
+      for (const Use& use : r.uses) {
+        if (use.tensor != id) continue;
+        ++sites;
+        gathered |= gathers(pool, use);
+      }
+      repeated |= evaluations > own * 2;
+    }
+    const int64_t cost = expression_cost(pool, item.body);
+    std::vector<ExprId> loads;
+    collect_loads(pool, item.body, loads);
+    int64_t input_bytes = 0;
+    for (ExprId load : loads) {
+      // A broadcast operand is read from cache.
+      int64_t elements = std::min(program.elements_at_hints(pool[load].tensor), own);
+      if (elements * 8 < own) elements = 0;
+      input_bytes += elements * dtype_bytes(loops[pool[load].tensor].dtype);
+    }
+    const int64_t own_bytes = own * dtype_bytes(loops[id].dtype);
+    const bool small = expression_size(pool, item.body) <= 150;
+    bool inline_it = false;
+    if (operand || !small) {
+      inline_it = false;
+    } else if (loads.empty() && cost <= 16) {
+      inline_it = true;  // made of indices and constants
+    } else if (sites == 1 && !repeated) {
+      inline_it = true;
+    } else if (gathered && cost > 4) {
+      inline_it = false;
+    } else {
+      inline_it = cost <= 4 && input_bytes * sites <= own_bytes * (sites + 1);
+    }
+    if (inline_it) item.inlined = true;
+    else if (sites > 1)
+      program.say(format("%{} is not inlined: {} readers, work {} an element, {} against {} bytes read", loops[id].name,
+                         sites, cost, input_bytes * sites, own_bytes * (sites + 1)));
+  }
+  program.find_uses();
+}
+
+}  // namespace toroid::fuse

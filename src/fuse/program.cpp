@@ -1,0 +1,115 @@
+// Helpers over expressions and tensors that the steps of fusion share.
+#include "fuse/program.h"
+
+#include <functional>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/check.h"
+
+namespace toroid::fuse {
+
+int64_t Program::at_hints(const Sym& sym) const {
+  if (sym.is_constant()) return sym.value();
+  std::map<std::string, int64_t> values = hint_values;
+  std::set<std::string> names;
+  collect_symbols(sym, names);
+  for (const std::string& name : names) values.emplace(name, 1);
+  return std::max<int64_t>(evaluate(sym, values), 0);
+}
+
+int64_t Program::elements_at_hints(TensorId id) const { return at_hints(product(loops[id].sizes)); }
+
+void Program::find_uses() {
+  for (Item& item : items) item.readers.clear();
+  for (size_t i = 0; i < items.size(); ++i) {
+    Item& item = items[i];
+    item.uses.clear();
+    if (item.kind == Kind::source || item.inlined) continue;
+    std::vector<ExprId> loads;
+    collect_loads(loops.pool, item.body, loads);
+    std::set<TensorId> seen;
+    for (ExprId load : loads) {
+      const Expr& expr = loops.pool[load];
+      item.uses.push_back({expr.tensor, expr.args});
+      if (seen.insert(expr.tensor).second) (*this)[expr.tensor].readers.push_back(TensorId{static_cast<int32_t>(i)});
+    }
+  }
+}
+
+namespace {
+template <class F>
+void visit(const ExprPool& pool, ExprId root, F&& f) {
+  std::unordered_set<int32_t> seen;
+  std::function<void(ExprId)> walk = [&](ExprId id) {
+    if (!seen.insert(id.index).second) return;
+    f(id);
+    const std::vector<ExprId> args = pool[id].args;
+    for (ExprId arg : args) walk(arg);
+  };
+  walk(root);
+}
+}  // namespace
+
+void collect_loads(const ExprPool& pool, ExprId root, std::vector<ExprId>& loads) {
+  visit(pool, root, [&](ExprId id) {
+    if (pool[id].kind == ExprKind::load) loads.push_back(id);
+  });
+}
+
+void collect_reductions(const ExprPool& pool, ExprId root, std::vector<ExprId>& reductions) {
+  visit(pool, root, [&](ExprId id) {
+    if (pool[id].kind == ExprKind::reduce || pool[id].kind == ExprKind::scan) reductions.push_back(id);
+  });
+}
+
+ExprId replace_exprs(ExprPool& pool, ExprId root, const std::map<ExprId, ExprId>& replacements) {
+  std::unordered_map<int32_t, ExprId> done;
+  std::function<ExprId(ExprId)> walk = [&](ExprId id) -> ExprId {
+    if (auto found = replacements.find(id); found != replacements.end()) return found->second;
+    if (auto found = done.find(id.index); found != done.end()) return found->second;
+    Expr expr = pool[id];
+    bool changed = false;
+    for (ExprId& arg : expr.args) {
+      ExprId replaced = walk(arg);
+      changed |= replaced != arg;
+      arg = replaced;
+    }
+    ExprId result = changed ? pool.add(std::move(expr)) : id;
+    done.emplace(id.index, result);
+    return result;
+  };
+  return walk(root);
+}
+
+int64_t expression_cost(const ExprPool& pool, ExprId root) {
+  int64_t cost = 0;
+  visit(pool, root, [&](ExprId id) {
+    const Expr& expr = pool[id];
+    if (expr.kind == ExprKind::reduce || expr.kind == ExprKind::scan) cost += 100;
+    if (expr.kind != ExprKind::op) return;
+    switch (expr.op) {
+      case ScalarOp::add: case ScalarOp::sub: case ScalarOp::mul: case ScalarOp::neg: case ScalarOp::abs:
+      case ScalarOp::min: case ScalarOp::max: case ScalarOp::fmin: case ScalarOp::fmax: case ScalarOp::fma:
+      case ScalarOp::eq: case ScalarOp::ne: case ScalarOp::lt: case ScalarOp::le: case ScalarOp::gt: case ScalarOp::ge:
+      case ScalarOp::land: case ScalarOp::lor: case ScalarOp::lxor: case ScalarOp::lnot: case ScalarOp::band:
+      case ScalarOp::bor: case ScalarOp::bxor: case ScalarOp::bnot: case ScalarOp::shl: case ScalarOp::shr:
+      case ScalarOp::where: case ScalarOp::cvt: case ScalarOp::round_to: case ScalarOp::floor: case ScalarOp::ceil:
+      case ScalarOp::trunc: case ScalarOp::round: case ScalarOp::check_index: case ScalarOp::isnan:
+        cost += 1;
+        break;
+      case ScalarOp::div: case ScalarOp::sqrt: case ScalarOp::rsqrt: cost += 4; break;
+      default: cost += 10; break;
+    }
+  });
+  return cost;
+}
+
+bool is_index_symbol(const ExprPool& pool, ExprId id, std::string* name) {
+  const Expr& expr = pool[id];
+  if (expr.kind != ExprKind::index || !expr.sym.is_symbol()) return false;
+  if (name) *name = expr.sym.symbol_name();
+  return true;
+}
+
+}  // namespace toroid::fuse

@@ -1,0 +1,94 @@
+// What the steps of fusion share: per tensor its body after inlining, its kind, who reads it; and groups of tensors that
+// become one kernel.
+#pragma once
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "fuse/fuse.h"
+
+namespace toroid::fuse {
+
+enum class Kind : uint8_t {
+  source,    // input, weight, constant: nothing to compute
+  map,       // one expression an element
+  reduction, // a reduce or scan somewhere in the body
+  contract,  // the sum of a product of two loads: a matrix product or convolution
+};
+
+// One load of a tensor inside a body.
+struct Use {
+  TensorId tensor;
+  std::vector<ExprId> index;
+};
+
+struct Item {
+  Kind kind = Kind::source;
+  ExprId body;           // after inlining
+  bool inlined = false;  // lives only in its readers' expressions
+  bool stored = false;   // has a place in memory
+  bool is_output = false;
+  std::vector<Use> uses;            // loads in the body
+  std::vector<TensorId> readers;    // tensors whose bodies load this one (after inlining)
+  int32_t group = -1;
+  ExprId contraction;    // contract: the reduce node in the body
+};
+
+// Tensors computed by one kernel. In a nest every member is computed row by row: `outer` are the extents that all members
+// share, and outer_dims tells which of a member's dims they are; its other dims are the row.
+struct Group {
+  std::vector<TensorId> members;  // producers first
+  bool is_template = false;       // members[0] is the contraction, the others its epilogue
+  bool closed = false;            // a scan: nothing joins it
+  bool flexible = true;           // only maps: any subset of the shared dims may become the outer ones
+  SymList outer;
+  std::map<TensorId, std::vector<int>> outer_dims;
+};
+
+struct Program {
+  Loops& loops;
+  const Target& target;
+  std::map<std::string, int64_t> hint_values;
+  std::vector<Item> items;
+  std::vector<Group> groups;
+  std::vector<std::string> explanations;
+  bool explain = false;
+
+  Item& operator[](TensorId id) { return items[static_cast<size_t>(id.index)]; }
+  const Item& operator[](TensorId id) const { return items[static_cast<size_t>(id.index)]; }
+  ExprPool& pool() { return loops.pool; }
+  // The value at the export's sizes, at least 0.
+  int64_t at_hints(const Sym& sym) const;
+  int64_t elements_at_hints(TensorId id) const;
+  void say(std::string text) {
+    if (explain) explanations.push_back(std::move(text));
+  }
+  // Fills uses and readers from the bodies.
+  void find_uses();
+};
+
+// Every load in an expression (each distinct one once), and every reduce or scan.
+void collect_loads(const ExprPool& pool, ExprId id, std::vector<ExprId>& loads);
+void collect_reductions(const ExprPool& pool, ExprId id, std::vector<ExprId>& reductions);
+// Replaces whole subexpressions.
+ExprId replace_exprs(ExprPool& pool, ExprId id, const std::map<ExprId, ExprId>& replacements);
+// Scalar work of one evaluation: 1 an operation, 10 a transcendental, 20 a division by a variable integer.
+int64_t expression_cost(const ExprPool& pool, ExprId id);
+bool is_index_symbol(const ExprPool& pool, ExprId id, std::string* name = nullptr);
+
+// The steps, in order.
+void classify(Program& program);        // inline.cpp: kinds
+void inline_maps(Program& program);     // inline.cpp
+void group_tensors(Program& program);   // group.cpp
+void choose_places(Program& program, Schedule& schedule);  // layout.cpp
+void build_kernels(Program& program, Schedule& schedule);  // nest.cpp, templates.cpp
+
+// templates.cpp: the template kernel for a contraction with these places, or nothing when its operands do not fit.
+std::optional<Kernel> match_template(Program& program, Schedule& schedule, const Group& group);
+// nest.cpp
+std::vector<Kernel> build_nest(Program& program, Schedule& schedule, const Group& group);
+// layout.cpp: element address of a load or store at these indices, when they are all index expressions.
+std::optional<Sym> address(const ExprPool& pool, const Place& place, const std::vector<ExprId>& index);
+
+}  // namespace toroid::fuse
