@@ -34,7 +34,9 @@ class Conv {
       : spec_(spec), name_(std::move(name)), tile_{name_, spec.isa, spec.dtype} {
     TD_CHECK(spec.dtype == DType::f32 || spec.dtype == DType::bf16, "convolution of {}", dtype_name(spec.dtype));
     TD_CHECK(spec.in_channels % spec.groups == 0 && spec.out_channels % spec.groups == 0, "{} groups", spec.groups);
+    TD_CHECK(spec.panel == 64 || spec.panel == 16, "panels of {} columns", spec.panel);
     lanes_ = spec.isa.lanes;
+    panel_ = spec.panel;
     bytes_ = dtype_bytes(spec.dtype);
     channels_ = spec.in_channels / spec.groups;
     out_channels_ = spec.out_channels / spec.groups;
@@ -135,13 +137,20 @@ class Conv {
   }
   std::vector<Taps> all_taps(int rows) const { return {{0, spec_.kernel_w, 0, rows}}; }
 
+  // Offset of column `at` (text) of a unit's 64 channels in words, and words between two panels.
+  std::string column(int at) const { return std::to_string(at / panel_ * group_words() + at % panel_); }
+  std::string column(const std::string& at) const {
+    return panel_ == 64 ? at : format("({0} / {1} * {2} + {0} % {1})", at, panel_, group_words());
+  }
+  int64_t group_words() const { return panel_ * spec_.kernel_h * spec_.kernel_w * tap_words_; }
+
   // One step over pixels low..high: B at `b`, pixel r's element at pointer(r).
   template <class Pointer>
   std::string step(int low, int high, int vectors, Pointer pointer, bool odd) const {
     std::string out;
     std::vector<std::string> names;
     for (int j = 0; j < vectors; ++j) {
-      append(out, "vf32 b{} = load_f32((const f32*)b + {});\n", j, lanes_ * j);
+      append(out, "vf32 b{} = load_f32((const f32*)b + {});\n", j, column(lanes_ * j));
       names.push_back(format("b{}", j));
     }
     out += tile_.pin(names, (high - low) * vectors);
@@ -156,7 +165,7 @@ class Conv {
   template <class Pointer>
   std::string run(const Taps& taps, int vectors, const std::string& words, Pointer pointer) const {
     const std::string two = tile_.pairs() ? "2 * " : "";
-    std::string out = format("for (i64 q = 0; q < {}; ++q, b += {}panel_words) {{\n", words, two);
+    std::string out = format("for (i64 q = 0; q < {}; ++q, b += {} * panel_words) {{\n", words, group_);
     out += step(
                taps.low, taps.high, vectors, [&](int r) { return pointer(r, two + "q"); }, false) +
            "}\n";
@@ -233,8 +242,7 @@ class Conv {
         for (int j = 0; j < vectors; ++j) append(out, "c{}_{} = load_f32(t + {});\n", i, j, 64 * i + lanes_ * j);
     append(out,
            "for (i64 kh = k0; kh < k1; ++kh) {{\nconst {0}* x0 = x + (ih0 + kh * {1}) * row + iw0 * pixel;\nconst {0}* "
-           "wk = w + kh * {2} * "
-           "panel_words;\n",
+           "wk = w + kh * {2} * panel_words;\n",
            tile_.element(), spec_.dilation_h, spec_.kernel_w * tap_words_ * group_);
     if (checked)
       append(out, "if (iw0 >= 0 && iw0 + {} < W) {{\n{}}} else {}}}\n",
@@ -291,8 +299,9 @@ vf32 acc = load_f32(t + i * 64 + c);
   std::string cover(int rows, const std::vector<Taps>& groups, bool checked, bool edge) {
     const int slice = spec_.isa.wide() ? 64 : rows == 1 ? 64 : rows == 2 ? 32 : 16;
     auto call = [&](int vectors, bool masked, const std::string& at, const std::string& count) {
-      std::string out = format("{}(p, s, x, wp + {}({}), ih0, k0, k1, iw0, panel_words, ",
-                               tile_function(rows, vectors, masked, groups, checked), tile_.pairs() ? "2 * " : "", at);
+      std::string out =
+          format("{}(p, s, x, wp + {}{}, ih0, k0, k1, iw0, panel_words, ",
+                 tile_function(rows, vectors, masked, groups, checked), tile_.pairs() ? "2 * " : "", column(at));
       out += direct_ ? format("n, oh, ow, oc0 + {}", at) : format("tp + {}", at);
       if (masked && direct_) out += ", " + count;
       return out + ");\n";
@@ -369,7 +378,8 @@ vf32 acc = load_f32(t + i * 64 + c);
   // The rows of a block against one panel.
   std::string panel(bool edge) {
     std::string out;
-    append(out, "const i64 panel_words = {};\n", edge ? ceil_div(out_channels_ % 64, 16) * 16 : 64);
+    append(out, "const i64 panel_words = {};\n",
+           edge ? std::min(panel_, ceil_div(out_channels_ % 64, 16) * 16) : panel_);
     const std::string bounds = format(
         "const i64 ih0 = oh * {0} - {1};\ni64 k0 = ih0 < 0 ? (-ih0 + {3}) / {2} : 0, k1 = H > ih0 ? (H - ih0 + {3}) / "
         "{2} : 0;\n"
@@ -422,7 +432,8 @@ const i64 oc0 = group * {3} + panel * 64, cols = {3} - panel * 64 < 64 ? {3} - p
   std::string name_;
   Tile tile_;
   int lanes_ = 16;
-  int64_t bytes_ = 4, channels_ = 0, out_channels_ = 0, group_ = 1, tap_words_ = 0, panels_ = 0, block_rows_ = 1;
+  int64_t bytes_ = 4, channels_ = 0, out_channels_ = 0, group_ = 1, tap_words_ = 0, panels_ = 0, block_rows_ = 1,
+          panel_ = 64;
   bool contiguous_ = false, fixed_width_ = false, seven_ = false, cut_ = false, direct_ = true;
   std::string blocks_text_;
   std::map<std::string, std::string> functions_;
@@ -453,6 +464,7 @@ KernelText emit_as_matmul(const ConvSpec& spec, const std::string& name) {
   product.b = spec.weight;
   product.a_stride = spec.pixel_stride;
   product.b_stride = Size::of(0);
+  product.panel = spec.panel;
   product.a_offset = [&](const std::string& b) {
     return groups == 1 ? format("{} * {}", b, spec.batch_stride.text)
                        : format("{0} / {1} * {2} + {0} % {1} * {3}", b, groups, spec.batch_stride.text, channels);
@@ -490,7 +502,7 @@ int64_t conv_packed_index(const ConvSpec& spec, int64_t oc, int64_t ic, int64_t 
                 channels = ceil_div(spec.in_channels / spec.groups, group) * group;
   const int64_t outputs = spec.out_channels / spec.groups, sum = spec.kernel_h * spec.kernel_w * channels;
   return oc / outputs * packed_elements(outputs, sum, spec.dtype) +
-         packed_index(oc % outputs, (kh * spec.kernel_w + kw) * channels + ic, outputs, sum, spec.dtype);
+         packed_index(oc % outputs, (kh * spec.kernel_w + kw) * channels + ic, outputs, sum, spec.dtype, spec.panel);
 }
 
 }  // namespace toroid::emit

@@ -12,6 +12,7 @@ struct ConvSpec {
   int64_t in_channels = 0, out_channels = 0, groups = 1;
   int64_t kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1, pad_top = 0,
           pad_left = 0;
+  int64_t panel = 64;                           // of the packed weight, as in MatmulSpec
   std::string input, weight;                    // char* expressions, valid where `p` and `s` are
   Size batch_stride, row_stride, pixel_stride;  // of the input, in elements; the channel stride is 1
   // Promises row_stride == width * pixel_stride where the values are not known.

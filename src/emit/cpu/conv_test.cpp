@@ -33,6 +33,7 @@ ConvSpec spec_of(const Case& c, const Isa& isa) {
   spec.width = size(c.w, "s[2]");
   spec.out_height = size(c.oh(), "s[3]");
   spec.out_width = size(c.ow(), "s[4]");
+  spec.panel = c.kh == 3 && c.w % 2 ? 16 : 64;
   spec.in_channels = c.ic;
   spec.out_channels = c.oc;
   spec.groups = c.groups;

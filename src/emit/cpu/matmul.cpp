@@ -28,7 +28,9 @@ class Matmul {
       : spec_(spec), name_(std::move(name)), tile_{name_, spec.isa, spec.dtype} {
     TD_CHECK(spec.dtype == DType::f32 || spec.dtype == DType::bf16, "matmul of {}", dtype_name(spec.dtype));
     TD_CHECK(spec.b_layout != BLayout::packed || (spec.n.known() && spec.k.known()), "packed B of unknown size");
+    TD_CHECK(spec.panel == 64 || spec.panel == 16, "panels of {} columns", spec.panel);
     lanes_ = spec.isa.lanes;
+    panel_ = spec.b_layout == BLayout::packed ? spec.panel : spec.isa.wide() ? 64 : 16;
     bytes_ = dtype_bytes(spec.dtype);
     // AVX2 walks a panel in slices of 16 columns and wants all of the piece in L2, and a tile's rows of A in L1.
     const int64_t piece = spec.isa.wide() ? 2 * k_block_bytes : k_block_bytes / 2;
@@ -125,6 +127,11 @@ class Matmul {
     append(out, "const i64 M = {}, N = {}, K = {};\n", spec_.m.text, spec_.n.text, spec_.k.text);
     append(out, "const i64 lda = {};\n", spec_.a_stride.text);
     if (spec_.b_layout != BLayout::packed) append(out, "const i64 ldb = {};\n(void)ldb;\n", spec_.b_stride.text);
+    // Words between two panels.
+    if (!in_place()) {
+      const int64_t k = spec_.b_layout == BLayout::packed || !blocked_ ? spec_.k.value : k_block_;
+      append(out, "const i64 group = {};\n(void)group;\n", panel_ * (tile_.pairs() ? ceil_div(k, 2) : k));
+    }
     return out + "(void)M, (void)N, (void)K, (void)lda;\n";
   }
 
@@ -160,7 +167,7 @@ class Matmul {
       else if (in_place())
         load = format("load_f32(b + {}{})", at, mask ? ", " + masked : "");
       else
-        load = format("load_f32((const f32*)b + {})", at);
+        load = format("load_f32((const f32*)b + {})", column(at));
       append(out, "vf32 b{} = {};\n", j, load);
       names.push_back(format("b{}", j));
     }
@@ -174,6 +181,15 @@ class Matmul {
     }
     return out;
   }
+  // Offset of column `at` (text) of a unit's 64 packed columns, in words.
+  std::string column(const std::string& at) const {
+    if (panel_ == 64 || at == "0") return at;
+    return format("({0} / {1} * group + {0} % {1})", at, panel_);
+  }
+  std::string column(int at) const {
+    if (at < panel_) return std::to_string(at);
+    return format("{} * group + {}", at / panel_, at % panel_);
+  }
   // B is read where it lies, row by row (else: panels of words).
   bool in_place() const { return spec_.b_layout == BLayout::row_major; }
 
@@ -184,8 +200,8 @@ class Matmul {
     std::string& out = functions_[function];
     if (!out.empty()) return function;
     append(out,
-           "static __attribute__((noinline)) void {}(char* const* p, const i64* s, const {}* a, const {}* b, i64 "
-           "panel_words, i64 k, ",
+           "static __attribute__((noinline)) void {}(char* const* p, const i64* s, const {}* a, const {}* b, "
+           "i64 panel_words, i64 k, ",
            function, tile_.element(), tile_.element());
     out += direct_ ? "i64 batch, i64 m0, i64 n" : "f32* t, bool more";
     if (masked) out += ", i64 count";
@@ -258,10 +274,13 @@ vf32 acc = load_f32(t + i * 64 + x);
   // Rows of [n][k] (cols of them, beyond that the last one again) as a panel of words [k][64].
   std::string pack_function() const {
     std::string out;
-    append(out, "static __attribute__((noinline)) void {0}_pack(const {1}* b, i64 ldb, i64 cols, i64 k, f32* o) {{\n",
+    append(out,
+           "static __attribute__((noinline)) void {0}_pack(const {1}* b, i64 ldb, i64 cols, i64 k, i64 group, f32* o) "
+           "{{\n(void)group;\n",
            name_, tile_.element());
     append(out, "const i64 words = {};\nfor (i64 x = 0; x < cols; x += {}) {{\n", tile_.pairs() ? "k / 2" : "k",
            lanes_);
+    append(out, "f32* const to = o + {};\n", column("x"));
     for (int i = 0; i < lanes_; ++i)
       append(out, "const {0}* r{1} = b + (x + {1} < cols ? x + {1} : cols - 1) * ldb;\n", tile_.element(), i);
     for (bool tail : {false, true}) {
@@ -271,15 +290,17 @@ vf32 acc = load_f32(t + i * 64 + x);
                tail ? ", words - w" : "");
       out += transpose_rows("x", lanes_);
       for (int i = 0; i < lanes_; ++i)
-        append(out, "{0}store_f32(o + (w + {1}) * 64 + x, x{1});\n", tail ? format("if (w + {} < words) ", i) : "", i);
+        append(out, "{0}store_f32(to + (w + {1}) * {2}, x{1});\n", tail ? format("if (w + {} < words) ", i) : "", i,
+               panel_);
       out += "}\n";
     }
     out += "}\n";
     if (tile_.pairs()) {
       append(out,
-             "if (k & 1) for (i64 x = 0; x < 64; ++x) o[words * 64 + x] = {}_pair(b[(x < cols ? x : cols - 1) * ldb + "
+             "if (k & 1) for (i64 x = 0; x < 64; ++x) o[{1} + words * {2}] = {0}_pair(b[(x < cols ? "
+             "x : cols - 1) * ldb + "
              "k - 1], 0);\n",
-             name_);
+             name_, column("x"), panel_);
     }
     return out + "}\n";
   }
@@ -344,7 +365,9 @@ vf32 acc = load_f32(t + i * 64 + x);
       // A stored tile of a padded panel needs no mask: the epilogue has it.
       masked = masked && (direct_ || in_place());
       const std::string function = tile_function(rows, vectors, masked);
-      const std::string b = in_place() ? format("bp + {}", x) : format("bp + {}({})", tile_.pairs() ? "2 * " : "", x);
+      const std::string b = in_place() ? format("bp + {}", x)
+                            : x == "0" ? "bp"
+                                       : format("bp + {}{}", tile_.pairs() ? "2 * " : "", column(x));
       std::string out = format("{}(p, s, ap, {}, panel_words, k, ", function, b);
       out += direct_ ? format("batch, m0 + i, n0 + {}", x) : format("t + {}{}, more", blocked_ ? "i * 64 + " : "", x);
       if (masked) out += ", " + count;
@@ -404,17 +427,16 @@ vf32 acc = load_f32(t + i * 64 + x);
     else
       out += direct_ ? "const i64 k = K;\n" : "const i64 k = K;\nconst bool more = false;\n";
     if (pack) {
-      append(out, "{}_pack(b + n0 * ldb{}, ldb, cols, k, pack);\n", name_, blocked_ ? " + k0" : "");
-      append(out, "const i64 panel_words = 64;\nconst {0}* bp = (const {0}*)pack;\n", tile_.element());
+      append(out, "{}_pack(b + n0 * ldb{}, ldb, cols, k, group, pack);\n", name_, blocked_ ? " + k0" : "");
+      append(out, "const i64 panel_words = {1};\nconst {0}* bp = (const {0}*)pack;\n", tile_.element(), panel_);
     } else if (in_place()) {
-      append(out, "const i64 panel_words = 0;\nconst u16_or_f32* bp = b + n0{};\n", blocked_ ? " + k0 * ldb" : "");
+      append(out, "const i64 panel_words = 0;\nconst {}* bp = b + n0{};\n", tile_.element(),
+             blocked_ ? " + k0 * ldb" : "");
     } else {
-      const std::string words = tile_.pairs() ? "2 * ((K + 1) / 2)" : "K";
-      const int64_t edge_width = edge ? ceil_div(spec_.n.value % 64, 16) * 16 : 64;
-      append(out, "const i64 panel_words = {};\nconst u16_or_f32* bp = b + n0 * {}{};\n", edge_width, words,
-             blocked_ ? " + k0 * panel_words" : "");
+      const int64_t width = edge ? std::min<int64_t>(panel_, ceil_div(spec_.n.value % 64, 16) * 16) : panel_;
+      append(out, "const i64 panel_words = {};\nconst {}* bp = b + n0 * {}{};\n", width, tile_.element(),
+             tile_.pairs() ? "2 * ((K + 1) / 2)" : "K", blocked_ ? " + k0 * panel_words" : "");
     }
-    out = replace_all(out, "u16_or_f32", tile_.element());
     out += tiles(edge);
     if (blocked_) append(out, "}}\n{}_finish(p, s, t, batch, m0, rows, n0, cols);\n", name_);
     return out;
@@ -483,6 +505,7 @@ vf32 acc = load_f32(t + i * 64 + x);
   std::string name_;
   Tile tile_;
   int lanes_ = 16;
+  int64_t panel_ = 64;  // columns side by side in a packed B
   int64_t bytes_ = 4;
   bool blocked_ = false;  // k in blocks, sums in memory between them
   bool direct_ = true;    // epilogue behind each accumulator
@@ -500,11 +523,10 @@ int64_t packed_elements(int64_t n, int64_t k, DType dtype) {
   return ceil_div(n, 16) * 16 * ceil_div(k, group) * group;
 }
 
-int64_t packed_index(int64_t n_index, int64_t k_index, int64_t n, int64_t k, DType dtype) {
+int64_t packed_index(int64_t n_index, int64_t k_index, int64_t n, int64_t k, DType dtype, int64_t panel) {
   const int64_t group = dtype == DType::bf16 ? 2 : 1, words = ceil_div(k, group);
-  const int64_t panel = n_index / panel_width, first = panel * panel_width;
-  const int64_t width = std::min(panel_width, ceil_div(n - first, 16) * 16);
-  return first * words * group + ((k_index / group) * width + (n_index - first)) * group + k_index % group;
+  const int64_t first = n_index / panel * panel, width = std::min(panel, ceil_div(n - first, 16) * 16);
+  return first * words * group + (k_index / group * width + n_index - first) * group + k_index % group;
 }
 
 }  // namespace toroid::emit

@@ -29,6 +29,7 @@ struct Case {
   int64_t b_size() const {
     return layout == BLayout::packed ? packed_elements(n, k, dtype) : ldb() * (layout == BLayout::row_major ? k : n);
   }
+  int64_t panel() const { return n % 2 ? 16 : 64; }
   int64_t ldc() const { return n + 2; }
 };
 
@@ -50,6 +51,7 @@ MatmulSpec spec_of(const Case& c, const Isa& isa) {
   spec.a_offset = [c](const std::string& b) { return format("{} * {}", b, c.a_size()); };
   spec.b_offset = [c](const std::string& b) { return format("{} * {}", b, c.b_size()); };
   spec.b_layout = c.layout;
+  spec.panel = c.panel();
   spec.preamble = "f32* const out = (f32*)p[2]; const f32* const bias = (const f32*)p[3];\n";
   spec.epilogue = [c](const std::string& acc, const std::vector<std::string>& i, const std::string& count) {
     const std::string to = format("out + ({} * {} + {}) * {} + {}", i[0], c.m, i[1], c.ldc(), i[2]);
@@ -72,7 +74,7 @@ void check(const Case& c, const KernelLibrary& library) {
     for (int64_t i = 0; i < c.batch; ++i)
       for (int64_t n = 0; n < c.n; ++n)
         for (int64_t k = 0; k < c.k; ++k) {
-          const size_t at = static_cast<size_t>(i * c.b_size() + packed_index(n, k, c.n, c.k, c.dtype));
+          const size_t at = static_cast<size_t>(i * c.b_size() + packed_index(n, k, c.n, c.k, c.dtype, c.panel()));
           packed[at] = b.values[at];
         }
     b.values = packed;
@@ -85,9 +87,10 @@ void check(const Case& c, const KernelLibrary& library) {
         double sum = bias.values[static_cast<size_t>(n)];
         for (int64_t k = 0; k < c.k; ++k) {
           const int64_t at_a = i * c.a_size() + (c.a_transposed ? k * c.lda() + m : m * c.lda() + k);
-          const int64_t at_b = i * c.b_size() + (c.layout == BLayout::packed ? packed_index(n, k, c.n, c.k, c.dtype)
-                                                 : c.layout == BLayout::row_major ? k * c.ldb() + n
-                                                                                  : n * c.ldb() + k);
+          const int64_t at_b =
+              i * c.b_size() + (c.layout == BLayout::packed      ? packed_index(n, k, c.n, c.k, c.dtype, c.panel())
+                                : c.layout == BLayout::row_major ? k * c.ldb() + n
+                                                                 : n * c.ldb() + k);
           sum += static_cast<double>(a.values[static_cast<size_t>(at_a)]) * b.values[static_cast<size_t>(at_b)];
         }
         want[static_cast<size_t>((i * c.m + m) * c.ldc() + n)] = sum;
