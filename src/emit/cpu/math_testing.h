@@ -89,7 +89,8 @@ class PreludeLibrary {
     const std::string base = folder;
     std::ofstream(base + "/k.cpp") << prelude_for(text, {.lanes = target.lanes}) << text << prelude_end();
     const std::string command = format(
-        "{} -std=c++17 -O2 -ffp-contract=off -fno-exceptions -fno-rtti -fPIC -shared {} {}/k.cpp -o {}/k.so -lmvec -lm",
+        "{} -std=c++17 -Wall -Wextra -Werror -Wno-psabi -Wno-unused-function -O2 -ffp-contract=off -fno-exceptions "
+        "-fno-rtti -fPIC -shared {} {}/k.cpp -o {}/k.so -lmvec -lm",
         target.compiler, target.flags, base, base);
     if (std::system(command.c_str()) == 0) handle_ = dlopen((base + "/k.so").c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!handle_) throw std::runtime_error("did not compile or load: " + command);
