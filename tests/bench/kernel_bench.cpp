@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "emit/cpu/conv.h"
+#include "emit/cpu/depthwise.h"
 #include "emit/cpu/kernel_testing.h"
 #include "emit/cpu/matmul.h"
 
@@ -242,6 +243,56 @@ void bench_conv(const TestTarget& target, const std::string& compiler) {
   report(std::move(halves), target, compiler, target.isa.bf16_dot ? 2 : 1);
 }
 
+Row depthwise_row(const TestTarget& target, int64_t c, int64_t size, int64_t kernel, int64_t stride, bool dynamic) {
+  const int64_t pad = kernel / 2, out = (size + 2 * pad - kernel) / stride + 1;
+  DepthwiseSpec spec;
+  spec.isa = target.isa;
+  auto extent = [&](int64_t value, const char* text) { return dynamic ? Size::dynamic(text) : Size::of(value); };
+  spec.batch = Size::of(1);
+  spec.height = extent(size, "s[0]");
+  spec.width = extent(size, "s[0]");
+  spec.out_height = extent(out, "s[1]");
+  spec.out_width = extent(out, "s[1]");
+  spec.channels = c;
+  spec.kernel_h = spec.kernel_w = kernel;
+  spec.stride_h = spec.stride_w = stride;
+  spec.pad_top = spec.pad_left = pad;
+  spec.input = "p[0]";
+  spec.weight = "p[1]";
+  spec.pixel_stride = Size::of(c);
+  spec.row_stride = dynamic ? Size::dynamic(format("s[0] * {}", c)) : Size::of(size * c);
+  spec.batch_stride = Size::of(0);
+  spec.preamble =
+      "f32* const out = (f32*)p[2]; const f32* const bias = (const f32*)p[3]; const vf32 zero_ = splat_f32(0.0f);\n";
+  spec.epilogue = [=](const std::string& acc, const std::vector<std::string>& i, const std::string& count) {
+    const std::string comma = count.empty() ? "" : ", " + count;
+    return format("store_f32(out + ({1} * {4} + {2}) * {5} + {3}, max({6} + load_f32(bias + {3}{7}), zero_){7});\n",
+                  i[0], i[1], i[2], i[3], spec.out_width.text, c, acc, comma);
+  };
+  const std::string label =
+      format("f32 {} {}px {}x{}/{}{}", c, size, kernel, kernel, stride, dynamic ? " dynamic" : "");
+  const std::string name = format("d_{}_{}_{}_{}_{}", c, size, kernel, stride, dynamic);
+  return {label,
+          name,
+          emit_depthwise(spec, name),
+          2.0 * static_cast<double>(out * out * c * kernel * kernel),
+          {size, out},
+          {filled(static_cast<size_t>(size * size * c), 1), filled(static_cast<size_t>(kernel * kernel * c), 2),
+           filled(static_cast<size_t>(out * out * c), 3), filled(static_cast<size_t>(c), 4)}};
+}
+
+void bench_depthwise(const TestTarget& target, const std::string& compiler) {
+  struct Layer {
+    int64_t c, size, kernel, stride;
+  };
+  std::vector<Row> rows;
+  for (const Layer& l : {Layer{32, 112, 3, 1}, Layer{96, 112, 3, 2}, Layer{144, 56, 3, 1}, Layer{192, 28, 3, 1},
+                         Layer{576, 14, 3, 1}, Layer{576, 14, 3, 2}, Layer{960, 7, 3, 1}, Layer{240, 28, 5, 1},
+                         Layer{672, 14, 5, 1}, Layer{672, 14, 5, 2}, Layer{1152, 7, 5, 1}, Layer{128, 56, 7, 1}})
+    for (bool dynamic : {false, true}) rows.push_back(depthwise_row(target, l.c, l.size, l.kernel, l.stride, dynamic));
+  report(std::move(rows), target, compiler);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -250,5 +301,6 @@ int main(int argc, char** argv) {
   if (argc > 4) only = argv[4];
   if (what == "matmul") bench_matmul(target, compiler);
   if (what == "conv") bench_conv(target, compiler);
+  if (what == "depthwise") bench_depthwise(target, compiler);
   return 0;
 }

@@ -15,9 +15,8 @@ namespace {
 
 constexpr int edge_pixels = 7;
 constexpr size_t direct_text_limit = 12000;
-// Beyond this many multiplies a tile is not unrolled, and beyond this many tile functions edges go through the loop.
-constexpr int64_t unroll_limit = 1000;
-constexpr size_t function_limit = 20;
+// Multiplies in the text: beyond the first a tile is not unrolled, beyond the second edges go through the loop.
+constexpr int64_t tile_limit = 1000, text_limit = 8000;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -36,13 +35,14 @@ class Depthwise {
     tile_rows_ = 2;
     tile_cols_ = spec.isa.wide() ? 7 : 4;
     fixed_ = spec.height.known() && spec.width.known() && spec.out_height.known() && spec.out_width.known();
-    unrolled_ = spec.kernel_h * spec.kernel_w * tile_rows_ * tile_cols_ <= unroll_limit;
+    unrolled_ = spec.kernel_h * spec.kernel_w * tile_rows_ * tile_cols_ <= tile_limit;
     if (fixed_) {
       rows_ = spans(spec.out_height.value, spec.height.value, tile_rows_, spec.stride_h, spec.dilation_h, spec.kernel_h,
                     spec.pad_top);
       cols_ = spans(spec.out_width.value, spec.width.value, tile_cols_, spec.stride_w, spec.dilation_w, spec.kernel_w,
                     spec.pad_left);
-      fixed_ = unrolled_ && classes(rows_) * classes(cols_) <= function_limit;
+      const int64_t tile = spec.kernel_h * spec.kernel_w * tile_rows_ * tile_cols_;
+      fixed_ = unrolled_ && static_cast<int64_t>(classes(rows_) * classes(cols_)) * tile <= text_limit;
     }
     const size_t functions = fixed_ ? classes(rows_) * classes(cols_) : 1;
     const size_t copies = functions * static_cast<size_t>(tile_rows_ * tile_cols_);
