@@ -156,8 +156,17 @@ struct LoopOutput {
   GraphOutput target;  // name, kind, mutation target; its ValueId is not used here
   TensorId tensor;     // invalid for scalar outputs
   SymList strides;     // the strides that the caller gets
-  // The output is this view of an input's memory (returned without a copy), when `alias_input` >= 0.
+  // When `alias_input` >= 0, the output is memory of that input, returned without a copy: `sizes` and `strides` from
+  // element `offset` on; `tensor` is then the input's tensor. `sizes` and `offset` are not used otherwise.
   int32_t alias_input = -1;
+  SymList sizes;
+  Sym offset = 0;
+};
+
+// A symbol whose value is read from a computed tensor of one element (an integer or bool) once that is there.
+struct SymbolRead {
+  std::string symbol;
+  TensorId tensor;
 };
 
 // A whole program after lowering.
@@ -167,7 +176,10 @@ struct Loops {
   std::vector<GraphInput> inputs;       // as in the graph (ValueId unused); tensors point back by LoopTensor::input
   std::vector<TensorId> input_tensors;  // per input; invalid for scalars
   std::vector<LoopOutput> outputs;
-  std::vector<LoopTensor> tensors;  // producers before users
+  // Inputs in their order, then weights in the order of `weights` (those in use), then the rest, producers before
+  // users.
+  std::vector<LoopTensor> tensors;
+  std::vector<SymbolRead> symbol_reads;
   std::vector<Weight> weights;
   std::vector<Storage> storages;
   std::vector<Guard> guards;
@@ -180,8 +192,15 @@ struct Loops {
 };
 
 std::string print_expr(const Loops& loops, ExprId id);
+// The text form, and back. Grammar: docs/grammar-loops.md. Weights keep name and type; their bytes come from elsewhere.
 std::string print_loops(const Loops& loops);
 Result<Loops> parse_loops(std::string_view text);
+// Checks what the head of verify.cpp lists; a broken rule is an internal error that names the tensor.
 void verify_loops(const Loops& loops);
+// Removes tensors that no output needs (inputs stay) and expressions that no tensor uses. Tensor and expression ids
+// change.
+void drop_dead(Loops& loops);
+// The tensors that id loads from, each once.
+std::vector<TensorId> loaded_tensors(const Loops& loops, ExprId id);
 
 }  // namespace toroid

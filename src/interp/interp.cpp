@@ -1,0 +1,260 @@
+// A whole program: symbols and guards, the tensors in order, the outputs.
+#include "interp/interp.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "interp/evaluator.h"
+
+namespace toroid {
+namespace {
+
+std::string input_text(const Loops& loops, size_t i) { return format("input {} (`{}`)", i, loops.inputs[i].name); }
+
+Status check_range(const SymbolInfo& info, int64_t value, const std::string& what) {
+  if (value >= info.low && value <= info.high) return {};
+  const std::string range =
+      info.high == sym_infinity ? format("at least {}", info.low) : format("in {}..{}", info.low, info.high);
+  return fail(Kind::bad_input, "{} is {}, must be {}", what, value, range);
+}
+
+// Guards whose symbols all have values; each is looked at once.
+Status check_guards(const Loops& loops, const std::map<std::string, int64_t>& symbols, std::vector<bool>& checked) {
+  for (size_t i = 0; i < loops.guards.size(); ++i) {
+    const Guard& guard = loops.guards[i];
+    std::set<std::string> names;
+    collect_symbols(guard.condition, names);
+    if (checked[i] || !std::ranges::all_of(names, [&](const std::string& name) { return symbols.contains(name); }))
+      continue;
+    checked[i] = true;
+    if (evaluate(guard.condition, symbols)) continue;
+    return fail(Kind::bad_input, "{}",
+                guard.text.empty() ? format("{} does not hold", to_string(guard.condition)) : guard.text);
+  }
+  return {};
+}
+
+InterpTensor copy_out(const Memory& memory) {
+  InterpTensor result{memory.dtype, memory.sizes, {}, {}};
+  const auto bytes = static_cast<size_t>(dtype_bytes(memory.dtype));
+  result.data.resize(static_cast<size_t>(memory.count()) * bytes);
+  std::byte* to = result.data.data();
+  for_each_index(memory.sizes, [&](const std::vector<int64_t>& index) {
+    int64_t offset = 0;
+    for (size_t k = 0; k < index.size(); ++k) offset += index[k] * memory.strides[k];
+    to = std::copy_n(memory.base + offset * static_cast<int64_t>(bytes), bytes, to);
+  });
+  return result;
+}
+
+// In exact runs floats leave as f64 whatever they were stored as.
+InterpTensor widen(InterpTensor tensor) {
+  if (!is_float(tensor.dtype) || tensor.dtype == DType::f64) return tensor;
+  InterpTensor wide = InterpTensor::of(DType::f64, tensor.sizes, tensor.numbers());
+  wide.strides = std::move(tensor.strides);
+  return wide;
+}
+
+// The view of an input's memory. The input lies row-major here, and where its declared strides say in its caller's
+// memory.
+InterpTensor alias_of(const Evaluator& evaluator, const LoopTensor& input, const Memory& memory,
+                      const LoopOutput& output) {
+  const std::vector<int64_t> declared = evaluator.evaluate(input.strides);
+  std::map<int64_t, int64_t> element_at;
+  int64_t next = 0;
+  for_each_index(memory.sizes, [&](const std::vector<int64_t>& index) {
+    int64_t place = 0;
+    for (size_t k = 0; k < index.size(); ++k) place += index[k] * declared[k];
+    element_at[place] = next++;
+  });
+  InterpTensor result{memory.dtype, evaluator.evaluate(output.sizes), {}, {}};
+  const std::vector<int64_t> strides = evaluator.evaluate(output.strides);
+  const int64_t bytes = dtype_bytes(memory.dtype), start = evaluator.evaluate(output.offset);
+  for_each_index(result.sizes, [&](const std::vector<int64_t>& index) {
+    int64_t place = start;
+    for (size_t k = 0; k < index.size(); ++k) place += index[k] * strides[k];
+    auto found = element_at.find(place);
+    TD_CHECK(found != element_at.end(), "output `{}` leaves the memory of `%{}`", output.target.name, input.name);
+    const std::byte* from = memory.base + found->second * bytes;
+    result.data.insert(result.data.end(), from, from + bytes);
+  });
+  return result;
+}
+
+Result<std::vector<InterpTensor>> run(const Loops& loops, const std::vector<InterpTensor>& inputs,
+                                      const InterpOptions& options) {
+  TD_TRY(auto solved, solve_symbols(loops, inputs));
+  std::vector<bool> checked(loops.guards.size());
+  TD_CHECK_OK(check_guards(loops, solved, checked));
+  Evaluator evaluator(loops, options.exact);
+  for (const auto& [name, value] : solved) evaluator.set_symbol(name, value);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!loops.input_tensors[i].valid()) continue;
+    Memory memory{inputs[i].dtype, inputs[i].sizes, row_major(inputs[i].sizes), inputs[i].data.data(),
+                  std::make_shared<int>(0)};
+    evaluator.set(loops.input_tensors[i], std::move(memory));
+  }
+  for (size_t i = 0; i < loops.tensors.size(); ++i) {
+    const TensorId id{static_cast<int32_t>(i)};
+    switch (loops.tensors[i].kind) {
+      case TensorKind::input: break;
+      case TensorKind::weight: evaluator.set_weight(id); break;
+      case TensorKind::constant: evaluator.set_constant(id); break;
+      case TensorKind::computed: evaluator.compute(id); break;
+    }
+    for (const SymbolRead& read : loops.symbol_reads) {
+      if (read.tensor != id) continue;
+      const Memory& memory = evaluator.memory(id);
+      const int64_t value = load_scalar(memory.base, memory.dtype).i;
+      for (const SymbolInfo& info : loops.symbols)
+        if (info.name == read.symbol) TD_CHECK_OK(check_range(info, value, format("`{}`", read.symbol)));
+      evaluator.set_symbol(read.symbol, value);
+      TD_CHECK_OK(check_guards(loops, evaluator.symbols(), checked));
+    }
+  }
+  std::vector<InterpTensor> results;
+  for (const LoopOutput& output : loops.outputs) {
+    if (output.target.kind == GraphOutput::Kind::constant) {
+      results.push_back({DType::i64, {0}, {}, {1}});
+    } else if (output.target.kind == GraphOutput::Kind::symbol) {
+      results.push_back(InterpTensor::of_integers(DType::i64, {}, {evaluator.evaluate(output.target.symbol)}));
+    } else {
+      const Memory& memory = evaluator.memory(output.tensor);
+      results.push_back(output.alias_input >= 0 ? alias_of(evaluator, loops[output.tensor], memory, output)
+                                                : copy_out(memory));
+      results.back().strides = evaluator.evaluate(output.strides);
+      if (options.exact) results.back() = widen(std::move(results.back()));
+    }
+  }
+  return results;
+}
+
+}  // namespace
+
+int64_t InterpTensor::count() const {
+  int64_t count = 1;
+  for (int64_t size : sizes) count *= size;
+  return count;
+}
+
+InterpTensor InterpTensor::of(DType dtype, std::vector<int64_t> sizes, const std::vector<double>& values) {
+  InterpTensor tensor{dtype, std::move(sizes), {}, {}};
+  TD_CHECK(tensor.count() == static_cast<int64_t>(values.size()), "{} values for {} elements", values.size(),
+           tensor.count());
+  const auto bytes = static_cast<size_t>(dtype_bytes(dtype));
+  tensor.data.resize(values.size() * bytes);
+  tensor.strides = row_major(tensor.sizes);
+  for (size_t i = 0; i < values.size(); ++i)
+    store_scalar(&tensor.data[i * bytes], dtype, convert_scalar({.f = values[i]}, DType::f64, dtype));
+  return tensor;
+}
+
+InterpTensor InterpTensor::of_integers(DType dtype, std::vector<int64_t> sizes, const std::vector<int64_t>& values) {
+  InterpTensor tensor{dtype, std::move(sizes), {}, {}};
+  TD_CHECK(tensor.count() == static_cast<int64_t>(values.size()), "{} values for {} elements", values.size(),
+           tensor.count());
+  const auto bytes = static_cast<size_t>(dtype_bytes(dtype));
+  tensor.data.resize(values.size() * bytes);
+  tensor.strides = row_major(tensor.sizes);
+  for (size_t i = 0; i < values.size(); ++i)
+    store_scalar(&tensor.data[i * bytes], dtype, convert_scalar({.i = values[i]}, DType::i64, dtype));
+  return tensor;
+}
+
+double InterpTensor::number(int64_t i) const {
+  const Scalar value = load_scalar(&data[static_cast<size_t>(i * dtype_bytes(dtype))], dtype);
+  return is_float(dtype) ? value.f : convert_scalar(value, dtype, DType::f64).f;
+}
+int64_t InterpTensor::integer(int64_t i) const {
+  TD_CHECK(!is_float(dtype), "an integer of a {} tensor", dtype_name(dtype));
+  return load_scalar(&data[static_cast<size_t>(i * dtype_bytes(dtype))], dtype).i;
+}
+std::vector<double> InterpTensor::numbers() const {
+  std::vector<double> values;
+  for (int64_t i = 0; i < count(); ++i) values.push_back(number(i));
+  return values;
+}
+
+Result<std::map<std::string, int64_t>> solve_symbols(const Loops& loops, const std::vector<InterpTensor>& inputs) {
+  if (inputs.size() != loops.inputs.size())
+    return fail(Kind::bad_input, "{} inputs given, {} expected", inputs.size(), loops.inputs.size());
+  struct Equation {
+    Sym size;
+    int64_t value;
+    std::string what;
+  };
+  std::vector<Equation> equations;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const GraphInput& input = loops.inputs[i];
+    const InterpTensor& given = inputs[i];
+    if (input.kind == GraphInput::Kind::symbol) {
+      if (given.count() != 1 || is_float(given.dtype))
+        return fail(Kind::bad_input, "{} must be an integer", input_text(loops, i));
+      equations.push_back({input.symbol, given.integer(0), input_text(loops, i)});
+      continue;
+    }
+    if (input.kind == GraphInput::Kind::constant) continue;
+    const LoopTensor& wanted = loops[loops.input_tensors[i]];
+    if (given.dtype != wanted.dtype)
+      return fail(Kind::bad_input, "{} has dtype {}, must be {}", input_text(loops, i), dtype_name(given.dtype),
+                  dtype_name(wanted.dtype));
+    if (given.sizes.size() != wanted.sizes.size())
+      return fail(Kind::bad_input, "{} has {} dims, must have {}", input_text(loops, i), given.sizes.size(),
+                  wanted.sizes.size());
+    for (size_t k = 0; k < given.sizes.size(); ++k)
+      equations.push_back({wanted.sizes[k], given.sizes[k], format("{}: size {}", input_text(loops, i), k)});
+  }
+  std::map<std::string, int64_t> known;
+  auto bind = [&](const std::string& name, int64_t value, const std::string& what) -> Status {
+    known.emplace(name, value);
+    for (const SymbolInfo& info : loops.symbols)
+      if (info.name == name) return check_range(info, value, what);
+    return {};
+  };
+  for (const Equation& e : equations)
+    if (e.size.is_symbol() && !known.contains(e.size.symbol_name()))
+      TD_CHECK_OK(bind(e.size.symbol_name(), e.value, e.what));
+  for (bool progress = true; progress;) {
+    progress = false;
+    for (const Equation& e : equations) {
+      std::map<std::string, Sym> values;
+      for (const auto& [name, value] : known) values.emplace(name, value);
+      const Sym left = substitute(e.size, values);
+      std::set<std::string> unknown;
+      collect_symbols(left, unknown);
+      if (unknown.size() != 1) continue;
+      const std::string name = *unknown.begin();
+      auto line = linear_in(left, name);
+      if (!line || !line->coefficient.is_constant() || !line->rest.is_constant()) continue;
+      const int64_t rest = e.value - line->rest.value(), factor = line->coefficient.value();
+      if (factor == 0 || rest % factor != 0)
+        return fail(Kind::bad_input, "{} is {}, must be {}", e.what, e.value, to_string(e.size));
+      TD_CHECK_OK(bind(name, rest / factor, format("{} is {}: `{}`", e.what, e.value, name)));
+      progress = true;
+    }
+  }
+  for (const Equation& e : equations) {
+    std::set<std::string> names;
+    collect_symbols(e.size, names);
+    for (const std::string& name : names)
+      if (!known.contains(name)) return fail(Kind::bad_input, "{}: `{}` does not follow from the inputs", e.what, name);
+    const int64_t wanted = evaluate(e.size, known);
+    if (wanted == e.value) continue;
+    const std::string reason = e.size.is_constant() ? "" : format(" (`{}`)", to_string(e.size));
+    return fail(Kind::bad_input, "{} is {}, must be {}{}", e.what, e.value, wanted, reason);
+  }
+  return known;
+}
+
+Result<std::vector<InterpTensor>> interpret(const Loops& loops, const std::vector<InterpTensor>& inputs,
+                                            const InterpOptions& options) {
+  try {
+    return run(loops, inputs, options);
+  } catch (const EvaluationFailure& failure) {
+    Diagnostic diagnostic = failure.diagnostic;
+    std::erase(diagnostic.details, "");
+    return fail(std::move(diagnostic));
+  }
+}
+
+}  // namespace toroid
