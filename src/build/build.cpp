@@ -66,6 +66,7 @@ struct Build::State {
   void start_threads();
   void work(bool until_idle);
   void run_one(int index, std::unique_lock<std::mutex>& lock);
+  void report(const std::string& name, std::unique_lock<std::mutex>& lock);
   Status perform(Job& job);
   Status perform_cached(Job& job, const std::function<Result<std::string>()>& make, const char* made);
   void set_failure(int index, Diagnostic diagnostic);
@@ -78,7 +79,8 @@ struct Build::State {
   int limit = 1;
 
   mutable std::mutex mutex;
-  std::mutex progress_mutex;
+  std::mutex progress_mutex;  // guards the two counters below
+  int reported = 0, most_reported = 0;
   std::condition_variable work_wake, done_wake;
   // Addresses stay while jobs are added.
   std::deque<std::unique_ptr<Job>> jobs;
@@ -179,7 +181,6 @@ void Build::State::run_one(int index, std::unique_lock<std::mutex>& lock) {
   } else if (!status) {
     set_failure(index, std::move(status).error());
   }
-  --running;
   job.done = true;
   ++finished;
   for (int dependent : job.dependents) {
@@ -187,15 +188,29 @@ void Build::State::run_one(int index, std::unique_lock<std::mutex>& lock) {
   }
   done_wake.notify_all();
   if (idle()) work_wake.notify_all();
-  if (options.progress && !skip && status && !exception) {
-    int done = finished, total = static_cast<int>(jobs.size());
-    lock.unlock();
-    {
-      std::lock_guard one_at_a_time(progress_mutex);
-      options.progress(done, total, job.name);
+  if (options.progress && !skip && status && !exception) report(job.name, lock);
+  // Not before: after wait() no call of the caller's functions is under way.
+  --running;
+  done_wake.notify_all();
+}
+
+void Build::State::report(const std::string& name, std::unique_lock<std::mutex>& lock) {
+  int total = static_cast<int>(jobs.size());
+  std::exception_ptr exception;
+  lock.unlock();
+  {
+    std::lock_guard one_at_a_time(progress_mutex);
+    // Counted here and not with `finished`, so that the numbers come in order.
+    most_reported = std::max(most_reported, total);
+    try {
+      options.progress(++reported, most_reported, name);
+    } catch (...) {
+      exception = std::current_exception();
     }
-    lock.lock();
   }
+  lock.lock();
+  if (exception && !thrown) thrown = exception;
+  if (exception) stop.cancel();
 }
 
 // Takes the output from the cache, or makes and stores it.

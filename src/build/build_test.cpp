@@ -228,6 +228,13 @@ TEST_F(BuildTest, ProgressCountsUp) {
   EXPECT_EQ(total, 9);
 }
 
+TEST_F(BuildTest, ThrowingProgressReachesTheCaller) {
+  Build build(tools, nullptr,
+              {.jobs = 2, .progress = [](int, int, const std::string&) { throw std::runtime_error("no"); }});
+  build.compile(unit("a", "a"));
+  EXPECT_THROW((void)build.wait(), std::runtime_error);
+}
+
 TEST_F(BuildTest, SeveralBuildsShareToolsAndCache) {
   std::vector<std::thread> callers;
   std::atomic<int> right = 0;

@@ -118,6 +118,8 @@ std::vector<std::string> DriverTools::flags(const LinkUnit& unit) {
       "-Wl,-z,relro",
       "-Wl,-z,noexecstack",
       "-Wl,--hash-style=gnu",
+      // Only libraries that something is taken from; some distributions do so anyway.
+      "-Wl,--as-needed",
       // Unresolved symbols are our bug: found now, not when the package is loaded.
       "-Wl,--no-undefined",
   };
