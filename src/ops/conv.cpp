@@ -1,0 +1,180 @@
+// Convolutions as contractions. The form that the matcher of convolutions knows, for kernel taps k and channel c of a group:
+//   y[n, oc, o…] = sum(c, k…: x[n, group * C + c, o*stride + k*dilation - padding, …] * w[oc, c, k…])
+// with group = oc // (out channels / groups); where there is padding, x is guarded as where(inside, x[…], 0). The bias is a
+// map around the sum. A transposed convolution gathers: its x index divides by the stride and is guarded by divisibility.
+#include <algorithm>
+
+#include "base/check.h"
+#include "ops/rules.h"
+
+namespace toroid {
+
+namespace {
+
+struct ConvArgs {
+  size_t dims = 2;
+  SymList stride, before, after, dilation, output_padding;  // padding before and after
+  Sym groups = 1;
+  bool transposed = false;
+};
+
+Sym kernel_span(const ConvArgs& a, const SymList& weight, size_t d) { return a.dilation[d] * (weight[d + 2] - 1) + 1; }
+
+Result<ConvArgs> conv_args(const Call& call) {
+  ConvArgs a;
+  const TensorType &x = call.type("input"), &w = call.type("weight");
+  a.dims = w.sizes.size() - 2;
+  if (x.sizes.size() != a.dims + 2 && x.sizes.size() != a.dims + 1)
+    return fail(Kind::bad_graph, "`{}`: input of rank {}, weight of rank {}", call.op(), x.sizes.size(), w.sizes.size());
+  a.stride = call.integers("stride", a.dims);
+  a.dilation = call.integers("dilation", a.dims);
+  a.groups = call.integer("groups");
+  a.output_padding.assign(a.dims, 0);
+  bool general = call.schema().find_arg("transposed") >= 0;
+  a.transposed = general ? call.flag("transposed") : call.op().find("conv_transpose") != std::string::npos;
+  if (a.transposed) a.output_padding = call.integers("output_padding", a.dims);
+  if (std::holds_alternative<std::string>(call.arg("padding"))) {
+    bool same = call.text("padding") == "same";
+    for (size_t d = 0; d < a.dims; ++d) {
+      // An odd element goes behind.
+      Sym total = same ? kernel_span(a, w.sizes, d) - 1 : Sym(0);
+      a.before.push_back(floor_div(total, 2));
+      a.after.push_back(total - a.before.back());
+    }
+  } else {
+    a.before = a.after = call.integers("padding", a.dims);
+  }
+  return a;
+}
+
+SymList conv_sizes(const ConvArgs& a, const SymList& x, const SymList& w) {
+  bool batched = x.size() == a.dims + 2;
+  SymList out;
+  if (batched) out.push_back(x[0]);
+  out.push_back(a.transposed ? w[1] * a.groups : w[0]);
+  for (size_t d = 0; d < a.dims; ++d) {
+    const Sym& size = x[d + (batched ? 2 : 1)];
+    Sym span = kernel_span(a, w, d);
+    out.push_back(a.transposed
+                      ? (size - 1) * a.stride[d] - a.before[d] - a.after[d] + span + a.output_padding[d]
+                      : floor_div(size + a.before[d] + a.after[d] - span, a.stride[d]) + 1);
+  }
+  return out;
+}
+
+Types infer_conv(const Call& call) {
+  const TensorType &x = call.type("input"), &w = call.type("weight");
+  if (x.dtype != w.dtype)
+    return fail(Kind::bad_graph, "`{}` of {} and {}", call.op(), dtype_name(x.dtype), dtype_name(w.dtype));
+  TD_TRY(ConvArgs a, conv_args(call));
+  TensorType out = contiguous_type(call, x.dtype, conv_sizes(a, x.sizes, w.sizes));
+  auto last = [](const TensorType& t) { return is_channels_last(t) && !is_contiguous(t); };
+  if (last(x) || last(w))
+    out.strides = x.rank() == w.rank() ? channels_last_strides(out.sizes) : SymList{};
+  else if (!is_contiguous(x) && a.dims != 2)
+    out.strides.clear();
+  return one(std::move(out));
+}
+
+// The condition that position is inside [0, size).
+ExprId inside(LoopBuilder& b, ExprId position, const Sym& size) {
+  return b.op(ScalarOp::land, {b.op(ScalarOp::le, {int_expr(b, 0), position}),
+                               b.op(ScalarOp::lt, {position, b.index(size)})});
+}
+
+ExprId forward_term(LoopBuilder& b, const ConvArgs& a, const LoopValue& x, const LoopValue& w, const Index& o,
+                    const Index& k) {
+  const Sym &channels = w.sizes[1], &out_channels = w.sizes[0];
+  ExprId channel = k[0];
+  if (!is_one(a.groups)) {
+    ExprId group = b.op(ScalarOp::floordiv, {o[1], b.index(floor_div(out_channels, a.groups))});
+    channel = b.add(b.mul(group, b.index(channels)), k[0]);
+  }
+  Index xi{o[0], channel}, wi{o[1], k[0]};
+  std::vector<ExprId> bounds;
+  for (size_t d = 0; d < a.dims; ++d) {
+    ExprId at = b.add(b.mul(o[d + 2], b.index(a.stride[d])), b.mul(k[d + 1], b.index(a.dilation[d])));
+    at = b.sub(at, b.index(a.before[d]));
+    if (!is_zero(a.before[d]) || !is_zero(a.after[d])) bounds.push_back(inside(b, at, x.sizes[d + 2]));
+    xi.push_back(at);
+    wi.push_back(k[d + 1]);
+  }
+  ExprId value = x.at(xi);
+  if (!bounds.empty()) value = b.where(all_of(b, bounds), value, number_expr(b, 0, x.dtype));
+  return b.mul(value, w.at(wi));
+}
+
+// Output o gets x[q] * w[k] for all q, k with q * stride + k * dilation - padding == o.
+ExprId transposed_term(LoopBuilder& b, const ConvArgs& a, const LoopValue& x, const LoopValue& w, const Index& o,
+                       const Index& k) {
+  const Sym& out_per_group = w.sizes[1];
+  ExprId group = b.op(ScalarOp::floordiv, {o[1], b.index(out_per_group)});
+  ExprId channel = b.add(b.mul(group, b.index(floor_div(w.sizes[0], a.groups))), k[0]);
+  Index xi{o[0], channel}, wi{channel, b.op(ScalarOp::remainder, {o[1], b.index(out_per_group)})};
+  std::vector<ExprId> bounds;
+  for (size_t d = 0; d < a.dims; ++d) {
+    ExprId at = b.sub(b.add(o[d + 2], b.index(a.before[d])), b.mul(k[d + 1], b.index(a.dilation[d])));
+    if (!is_one(a.stride[d])) {
+      ExprId stride = b.index(a.stride[d]);
+      bounds.push_back(b.op(ScalarOp::eq, {b.op(ScalarOp::remainder, {at, stride}), int_expr(b, 0)}));
+      at = b.op(ScalarOp::floordiv, {at, stride});
+    }
+    bounds.push_back(inside(b, at, x.sizes[d + 2]));
+    xi.push_back(at);
+    wi.push_back(k[d + 1]);
+  }
+  return b.mul(b.where(all_of(b, bounds), x.at(xi), number_expr(b, 0, x.dtype)), w.at(wi));
+}
+
+Result<LoopValue> lower_conv(LoopBuilder& b, const LowerCall& call) {
+  TD_TRY(ConvArgs a, conv_args(call));
+  LoopValue x = call.tensor("input"), w = call.tensor("weight");
+  bool batched = x.sizes.size() == a.dims + 2;
+  if (!batched) x = b.unsqueeze(x, 0);
+  SymList sizes = conv_sizes(a, x.sizes, w.sizes);
+  SymList k{a.transposed ? floor_div(w.sizes[0], a.groups) : w.sizes[1]};
+  k.insert(k.end(), w.sizes.begin() + 2, w.sizes.end());
+  DType acc = is_float(x.dtype) ? accumulate_type(x.dtype) : x.dtype;
+  LoopBuilder* p = &b;
+  LoopValue y = b.contract(acc, sizes, k, [p, a, x, w](const Index& o, const Index& taps) {
+    return a.transposed ? transposed_term(*p, a, x, w, o, taps) : forward_term(*p, a, x, w, o, taps);
+  }, "");
+  DType result = x.dtype;
+  if (is_tensor(call, "bias")) {
+    LoopValue bias = per_channel(b, call.tensor("bias"), y.rank());
+    y = b.map({y, bias}, sizes, acc, result,
+              [p, result](const std::vector<ExprId>& v) { return p->cvt(p->add(v[0], v[1]), result); });
+  } else {
+    y = map1(b, y, acc, result, [](ExprId v) { return v; });
+  }
+  return batched ? y : b.squeeze(y, 0);
+}
+
+}  // namespace
+
+void add_conv_ops(OpTable& ops) {
+  auto add = [&](const std::string& name, std::vector<std::string> samples) {
+    OpRow& row = ops.add("aten." + name);
+    row.infer(infer_conv).lower(lower_conv);
+    for (const std::string& sample : samples) row.sample("aten." + name + sample);
+  };
+  add("conv1d.default", {"(f32[2,4,9], f32[6,4,3], f32[6], 1, 1)", "(f32[4,9], f32[6,2,3], none, 2, 0, 1, 2)"});
+  add("conv2d.default", {"(f32[2,4,7,6], f32[6,4,3,3], f32[6], [2, 1], [1, 1])", "(f32[2,4,7,6], f32[6,4,1,1])",
+                         "(f32[2,4,7,6], f32[4,1,3,3], f32[4], 1, 1, 1, 4)",
+                         "(bf16[2,4,7,6], bf16[6,2,3,3], bf16[6], 1, 2, 2, 2)"});
+  add("conv3d.default", {"(f32[1,2,4,5,5], f32[3,2,2,3,3], f32[3], 1, 1)"});
+  for (const char* n : {"1d", "2d", "3d"}) {
+    std::string spatial = *n == '1' ? "7" : *n == '2' ? "7,6" : "4,5,5", taps = *n == '1' ? "4" : *n == '2' ? "4,3" : "2,3,3";
+    add(format("conv{}.padding", n), {format("(f32[2,2,{}], f32[3,2,{}], f32[3], 1, \"same\")", spatial, taps),
+                                      format("(f32[2,2,{}], f32[3,2,{}], none, 2, \"valid\")", spatial, taps)});
+  }
+  add("conv_transpose1d.default", {"(f32[2,4,5], f32[4,3,3], f32[3], 2, 1, 1)"});
+  add("conv_transpose2d.input", {"(f32[2,4,5,4], f32[4,3,3,2], f32[3], [2, 1], [1, 0], [1, 0])",
+                                 "(f32[2,4,5,4], f32[4,1,3,3], none, 2, 1, 1, 2, 2)"});
+  add("conv_transpose3d.input", {"(f32[1,2,3,3,3], f32[2,3,2,2,2], f32[3], 2)"});
+  add("convolution.default",
+      {"(f32[2,4,7,6], f32[6,4,3,3], f32[6], [1, 1], [1, 1], [1, 1], False, [0, 0], 1)",
+       "(f32[2,4,5,4], f32[4,3,3,2], f32[3], [2, 2], [1, 0], [1, 1], True, [1, 0], 1)"});
+}
+
+}  // namespace toroid

@@ -1,0 +1,313 @@
+// Reads at indices that are data: embedding, index, gather, index_select, embedding_bag.
+#include <algorithm>
+
+#include "base/check.h"
+#include "ops/rules.h"
+
+namespace toroid {
+
+namespace {
+
+// ---------------------------------------------------------------------------------------------- index.Tensor
+
+struct Advanced {
+  std::vector<int64_t> dims;     // the indexed dims of self
+  std::vector<ValueId> indices;  // their index tensors
+  SymList shape;                 // the index tensors, broadcast
+  size_t place = 0;              // where `shape` stands in the result
+  SymList sizes;                 // of the result
+};
+
+// Adjacent indexed dims keep their place, separated ones move to the front.
+Result<Advanced> advanced_of(const Call& call) {
+  Advanced a;
+  const TensorType& self = call.type("self");
+  std::vector<ValueId> list = call.values("indices");
+  for (size_t i = 0; i < list.size(); ++i) {
+    if (!list[i].valid()) continue;
+    const TensorType& index = call.type(list[i]);
+    if (is_bool(index.dtype) || index.dtype == DType::u8)
+      return fail(Kind::unsupported, "`{}` by a mask: the result's size depends on data", call.op());
+    a.dims.push_back(static_cast<int64_t>(i));
+    a.indices.push_back(list[i]);
+    TD_TRY(a.shape, broadcast_sizes(a.shape, index.sizes));
+  }
+  if (a.dims.empty()) return fail(Kind::bad_graph, "`{}` without indices", call.op());
+  bool adjacent = a.dims.back() - a.dims.front() + 1 == static_cast<int64_t>(a.dims.size());
+  a.place = adjacent ? static_cast<size_t>(a.dims.front()) : 0;
+  a.sizes = reduced_sizes(self.sizes, a.dims, false);
+  a.sizes.insert(a.sizes.begin() + static_cast<ptrdiff_t>(a.place), a.shape.begin(), a.shape.end());
+  return a;
+}
+
+void add_advanced(OpTable& ops) {
+  for (const char* form : {"index.Tensor", "_unsafe_index.Tensor"})
+    ops.add(format("aten.{}", form))
+        .infer([](const Call& call) -> Types {
+          TD_TRY(Advanced a, advanced_of(call));
+          const TensorType& self = call.type("self");
+          TensorType out = unclaimed_type(call, self.dtype, a.sizes);
+          bool from_first = a.dims.front() == 0 && a.dims.back() + 1 == static_cast<int64_t>(a.dims.size());
+          for (ValueId id : a.indices) from_first = from_first && is_contiguous(call.type(id));
+          if (from_first && is_contiguous(self)) out.strides = contiguous_strides(a.sizes);
+          return one(std::move(out));
+        })
+        .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+          TD_TRY(Advanced a, advanced_of(call));
+          LoopValue x = call.tensor("self");
+          std::vector<LoopValue> indices;
+          for (ValueId id : a.indices) indices.push_back(b.broadcast(call.tensor(id), a.shape));
+          LoopBuilder* p = &b;
+          return b.from(x.dtype, a.sizes, [p, a, x, indices](const Index& i) {
+            Index shared(i.begin() + static_cast<ptrdiff_t>(a.place),
+                         i.begin() + static_cast<ptrdiff_t>(a.place + a.shape.size()));
+            Index rest(i.begin(), i.begin() + static_cast<ptrdiff_t>(a.place));
+            rest.insert(rest.end(), i.begin() + static_cast<ptrdiff_t>(a.place + a.shape.size()), i.end());
+            Index xi(x.sizes.size());
+            size_t next = 0, k = 0;
+            for (size_t d = 0; d < xi.size(); ++d) {
+              if (k < a.dims.size() && a.dims[k] == static_cast<int64_t>(d)) {
+                xi[d] = wrapped_index(*p, indices[k].at(shared), x.sizes[d]);
+                ++k;
+              } else {
+                xi[d] = rest[next++];
+              }
+            }
+            return x.at(xi);
+          });
+        })
+        .sample(format("aten.{}(f32[4,5], [none, i64[3]])", form))
+        .sample(format("aten.{}(f32[4,5,2], [i64[3,1], i64[2]])", form))
+        .sample(format("aten.{}(f32[4,5,2], [i64[3], none, i64[3]])", form));
+}
+
+// -------------------------------------------------------------------------------- embedding, gather, index_select
+
+void add_selects(OpTable& ops) {
+  ops.add("aten.embedding.default")
+      .infer([](const Call& call) -> Types {
+        const TensorType& w = call.type("weight");
+        SymList sizes = call.type("indices").sizes;
+        sizes.insert(sizes.end(), w.sizes.begin() + 1, w.sizes.end());
+        return one(contiguous_type(call, w.dtype, sizes));
+      })
+      .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+        LoopValue w = call.tensor("weight"), index = call.tensor("indices");
+        SymList sizes = index.sizes;
+        sizes.insert(sizes.end(), w.sizes.begin() + 1, w.sizes.end());
+        LoopBuilder* p = &b;
+        return b.from(w.dtype, sizes, [p, w, index](const Index& i) {
+          auto split = i.begin() + static_cast<ptrdiff_t>(index.sizes.size());
+          Index wi{checked_index(*p, index.at(Index(i.begin(), split)), w.sizes[0])};
+          wi.insert(wi.end(), split, i.end());
+          return w.at(wi);
+        });
+      })
+      .sample("aten.embedding.default(f32[5,3], i64[2,4])")
+      .sample("aten.embedding.default(bf16[5,3], i32[4])");
+  for (const char* form : {"index_select.default", "index_select.dim"}) {
+    if (std::string(form) == "index_select.dim") continue;
+    ops.add(format("aten.{}", form))
+        .infer([](const Call& call) -> Types {
+          const TensorType &x = call.type("self"), &index = call.type("index");
+          SymList sizes = x.sizes;
+          if (!sizes.empty())
+            sizes[static_cast<size_t>(call.dim("dim", x.rank()))] = index.rank() ? index.sizes[0] : Sym(1);
+          return one(contiguous_type(call, x.dtype, sizes));
+        })
+        .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+          LoopValue x = call.tensor("self"), index = call.tensor("index");
+          if (x.rank() == 0) return x;
+          size_t dim = static_cast<size_t>(call.dim("dim", x.rank()));
+          SymList sizes = x.sizes;
+          sizes[dim] = index.rank() ? index.sizes[0] : Sym(1);
+          LoopBuilder* p = &b;
+          return b.from(x.dtype, sizes, [p, x, index, dim](const Index& i) {
+            Index xi = i;
+            xi[dim] = checked_index(*p, index.rank() ? index.at({i[dim]}) : index.at({}), x.sizes[dim]);
+            return x.at(xi);
+          });
+        })
+        .sample(format("aten.{}(f32[4,5], 1, i64[3])", form));
+  }
+  ops.add("aten.gather.default")
+      .infer([](const Call& call) -> Types {
+        return one(contiguous_type(call, call.type("self").dtype, call.type("index").sizes));
+      })
+      .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+        LoopValue x = call.tensor("self"), index = call.tensor("index");
+        if (x.rank() == 0) return b.from(x.dtype, index.sizes, [x](const Index&) { return x.at({}); });
+        size_t dim = static_cast<size_t>(call.dim("dim", x.rank()));
+        LoopBuilder* p = &b;
+        return b.from(x.dtype, index.sizes, [p, x, index, dim](const Index& i) {
+          Index xi = i;
+          xi[dim] = checked_index(*p, index.at(i), x.sizes[dim]);
+          return x.at(xi);
+        });
+      })
+      .sample("aten.gather.default(f32[4,5], 1, i64[3,2])");
+  // As gather, with broadcast and negative indices; without dim on the flattened tensor.
+  ops.add("aten.take_along_dim.default")
+      .infer([](const Call& call) -> Types {
+        const TensorType &x = call.type("self"), &index = call.type("indices");
+        if (!call.has("dim")) return one(contiguous_type(call, x.dtype, {product(index.sizes)}));
+        size_t dim = static_cast<size_t>(call.dim("dim", x.rank()));
+        SymList lead = x.sizes;
+        lead[dim] = 1;
+        TD_TRY(SymList sizes, broadcast_sizes(lead, index.sizes));
+        return one(contiguous_type(call, x.dtype, sizes));
+      })
+      .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+        LoopValue x = call.tensor("self"), index = call.tensor("indices");
+        LoopBuilder* p = &b;
+        if (!call.has("dim")) {
+          LoopValue flat = b.reshape(x, {product(x.sizes)}), list = b.reshape(index, {product(index.sizes)});
+          return b.from(x.dtype, list.sizes, [p, flat, list](const Index& i) {
+            return flat.at({wrapped_index(*p, list.at(i), flat.sizes[0])});
+          });
+        }
+        size_t dim = static_cast<size_t>(call.dim("dim", x.rank()));
+        SymList lead = x.sizes;
+        lead[dim] = 1;
+        TD_TRY(SymList sizes, broadcast_sizes(lead, index.sizes));
+        SymList x_sizes = sizes;
+        x_sizes[dim] = x.sizes[dim];
+        LoopValue wide = b.broadcast(x, x_sizes), list = b.broadcast(index, sizes);
+        return b.from(x.dtype, sizes, [p, wide, list, dim](const Index& i) {
+          Index xi = i;
+          xi[dim] = wrapped_index(*p, list.at(i), wide.sizes[dim]);
+          return wide.at(xi);
+        });
+      })
+      .sample("aten.take_along_dim.default(f32[4,5], i64[1,2], 1)")
+      .sample("aten.take_along_dim.default(f32[4,5], i64[3])");
+  ops.add("aten.take.default")
+      .infer([](const Call& call) -> Types {
+        return one(contiguous_type(call, call.type("self").dtype, call.type("index").sizes));
+      })
+      .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+        LoopValue x = call.tensor("self"), index = call.tensor("index");
+        LoopValue flat = b.reshape(x, {product(x.sizes)});
+        LoopBuilder* p = &b;
+        return b.from(x.dtype, index.sizes, [p, flat, index](const Index& i) {
+          return flat.at({wrapped_index(*p, index.at(i), flat.sizes[0])});
+        });
+      })
+      .sample("aten.take.default(f32[4,5], i64[3,2])");
+  ops.add("aten.one_hot.default")
+      .infer([](const Call& call) -> Types {
+        SymList sizes = call.type("self").sizes;
+        Sym classes = call.integer("num_classes");
+        if (!proves_le(1, classes))
+          return fail(Kind::unsupported, "`{}` without num_classes: the result's size depends on data", call.op());
+        sizes.push_back(classes);
+        return one(contiguous_type(call, DType::i64, sizes));
+      })
+      .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+        LoopValue x = call.tensor("self");
+        SymList sizes = x.sizes;
+        sizes.push_back(call.integer("num_classes"));
+        LoopBuilder* p = &b;
+        return b.from(DType::i64, sizes, [p, x, sizes](const Index& i) {
+          ExprId wanted = checked_index(*p, x.at(Index(i.begin(), i.end() - 1)), sizes.back());
+          return p->cvt(p->op(ScalarOp::eq, {wanted, i.back()}), DType::i64);
+        });
+      })
+      .sample("aten.one_hot.default(i64[4], 5)");
+}
+
+// ------------------------------------------------------------------------------------------------- embedding_bag
+
+// Bag g holds indices [offsets[g], offsets[g + 1]), the last one to the end. Written as a masked sum over all indices:
+// a range of the sum that depends on data has no form of its own.
+struct Bags {
+  LoopValue weight, indices, offsets;
+  std::optional<LoopValue> scales;  // per sample
+  Sym count = 0;
+  int64_t mode = 0;  // 0 sum, 1 mean, 2 max
+  Sym padding = -1;
+};
+
+ExprId in_bag(LoopBuilder& b, const Bags& bags, ExprId bag, ExprId at) {
+  Sym last = bags.offsets.sizes[0] - 1;
+  ExprId starts = b.op(ScalarOp::le, {b.cvt(bags.offsets.at({bag}), DType::i64), at});
+  ExprId next = b.op(ScalarOp::min, {b.add(bag, int_expr(b, 1)), b.index(last)});
+  ExprId is_last = b.op(ScalarOp::ge, {b.add(bag, int_expr(b, 1)), b.index(last + 1)});
+  ExprId before_next = b.op(ScalarOp::lt, {at, b.cvt(bags.offsets.at({next}), DType::i64)});
+  ExprId inside = b.op(ScalarOp::land, {starts, b.op(ScalarOp::lor, {is_last, before_next})});
+  if (bags.padding == Sym(-1)) return inside;
+  ExprId is_padding = b.op(ScalarOp::eq, {b.cvt(bags.indices.at({at}), DType::i64), b.index(bags.padding)});
+  return b.op(ScalarOp::land, {inside, b.op(ScalarOp::lnot, {is_padding})});
+}
+
+LoopValue embedding_bag(LoopBuilder& b, const Bags& bags) {
+  LoopBuilder* p = &b;
+  DType dtype = bags.weight.dtype, compute = accumulate_type(dtype);
+  Sym n = bags.indices.sizes[0], width = bags.weight.sizes[1];
+  ExprId neutral = bags.mode == 2 ? lowest(b, compute) : number_expr(b, 0, compute);
+  LoopValue rows = b.from(compute, {bags.count, n, width}, [=](const Index& i) {
+    ExprId row = checked_index(*p, bags.indices.at({i[1]}), bags.weight.sizes[0]);
+    ExprId value = p->cvt(bags.weight.at({row, i[2]}), compute);
+    if (bags.scales) value = p->mul(value, p->cvt(bags.scales->at({i[1]}), compute));
+    return p->where(in_bag(*p, bags, i[0], i[1]), value, neutral);
+  });
+  LoopValue total = b.reduce(bags.mode == 2 ? ReduceOp::max : ReduceOp::sum, rows, {1}, false, compute, compute, "");
+  if (bags.mode == 0) return map1(b, total, compute, dtype, [](ExprId v) { return v; });
+  LoopValue members = b.from(compute, {bags.count, n}, [=](const Index& i) {
+    return p->cvt(in_bag(*p, bags, i[0], i[1]), compute);
+  });
+  LoopValue size = b.reduce(ReduceOp::sum, members, {1}, true, compute, compute, ".size");
+  return b.map({total, size}, total.sizes, compute, dtype, [=](const std::vector<ExprId>& v) {
+    // An empty bag is 0.
+    ExprId zero = number_expr(*p, 0, compute);
+    ExprId empty = p->op(ScalarOp::eq, {v[1], zero});
+    return p->where(empty, zero, bags.mode == 1 ? p->div(v[0], v[1]) : v[0]);
+  });
+}
+
+Sym bag_count(const Call& call) {
+  Sym n = call.type("offsets").sizes[0];
+  return call.flag("include_last_offset") ? n - 1 : n;
+}
+
+void add_bags(OpTable& ops) {
+  for (const char* form : {"embedding_bag.padding_idx", "embedding_bag.default", "_embedding_bag.default",
+                           "_embedding_bag_forward_only.default"})
+    ops.add(format("aten.{}", form))
+        .infer([](const Call& call) -> Types {
+          const TensorType& w = call.type("weight");
+          std::vector<TensorType> out{contiguous_type(call, w.dtype, {bag_count(call), w.sizes[1]})};
+          // The others serve the gradient; their sizes depend on mode and device and nobody reads them here.
+          for (size_t i = 1; i < call.node().outputs.size(); ++i)
+            if (call.node().outputs[i].valid()) out.push_back(call.type(call.node().outputs[i]));
+            else out.push_back(contiguous_type(call, DType::i64, {0}));
+          return out;
+        })
+        .lower_many([](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
+          Bags bags{.weight = call.tensor("weight"), .indices = call.tensor("indices"), .offsets = call.tensor("offsets")};
+          bags.count = bag_count(call);
+          bags.mode = call.constant("mode");
+          bool has_padding = call.schema().find_arg("padding_idx") >= 0 && call.has("padding_idx");
+          if (has_padding) bags.padding = call.integer("padding_idx");
+          if (has_padding && bags.padding.is_constant() && bags.padding.value() < -1) bags.padding += bags.weight.sizes[0];
+          if (is_tensor(call, "per_sample_weights")) bags.scales = call.tensor("per_sample_weights");
+          std::vector<LoopValue> out{embedding_bag(b, bags)};
+          for (size_t i = 1; i < call.node().outputs.size(); ++i) {
+            const SymList sizes = call.node().outputs[i].valid() ? call.result(i).sizes : SymList{0};
+            out.push_back(b.full(sizes, int_expr(b, 0), DType::i64));
+          }
+          return out;
+        })
+        .sample(format("aten.{}(f32[5,3], i64[7], i64[3], False, 1, False, none, False{})", form,
+                       std::string(form).ends_with("bag.default") && *form == 'e' ? "" : ", 1"));
+}
+
+}  // namespace
+
+void add_index_ops(OpTable& ops) {
+  add_advanced(ops);
+  add_selects(ops);
+  add_bags(ops);
+}
+
+}  // namespace toroid
