@@ -1,4 +1,5 @@
-// Activations: gelu, silu, the piecewise-linear and exponential families, and the pointwise gradients in inference graphs.
+// Activations: gelu, silu, the piecewise-linear and exponential families, and the pointwise gradients in inference
+// graphs.
 #include "ops/rules.h"
 
 namespace toroid {
@@ -39,9 +40,8 @@ void add_linear_pieces(OpTable& ops) {
     if (is_bool(m.type)) return fail(Kind::bad_graph, "relu of a bool tensor");
     return m.b.op(ScalarOp::max, {x[0], m.number(0)});
   }).sample("aten.relu.default(i64[4])");
-  add_activation(ops, "relu6", "", [](const MapCall& m, const Args& x) {
-    return clamp_expr(m, x[0], m.number(0), m.number(6));
-  });
+  add_activation(ops, "relu6", "",
+                 [](const MapCall& m, const Args& x) { return clamp_expr(m, x[0], m.number(0), m.number(6)); });
   add_activation(ops, "hardtanh", ", -0.5, 0.5", [](const MapCall& m, const Args& x) {
     return clamp_expr(m, x[0], m.scalar("min_val"), m.scalar("max_val"));
   });
@@ -134,9 +134,8 @@ void add_smooth(OpTable& ops) {
         Sym half = floor_div(x.sizes[static_cast<size_t>(dim)], 2);
         LoopValue first = b.slice(x, dim, 0, half), second = b.slice(x, dim, half, half);
         LoopBuilder* p = &b;
-        return b.map({first, second}, first.sizes, x.dtype, x.dtype, [p](const Args& v) {
-          return p->mul(v[0], p->op(ScalarOp::sigmoid, {v[1]}));
-        });
+        return b.map({first, second}, first.sizes, x.dtype, x.dtype,
+                     [p](const Args& v) { return p->mul(v[0], p->op(ScalarOp::sigmoid, {v[1]})); });
       })
       .sample("aten.glu.default(f32[4,6])")
       .sample("aten.glu.default(f32[4,6], 0)");
@@ -144,13 +143,11 @@ void add_smooth(OpTable& ops) {
 
 // Gradients that appear where a model differentiates inside its forward pass.
 void add_gradients(OpTable& ops) {
-  add_map(ops, "aten.tanh_backward.default", {"grad_output", "output"}, Out::promoted, [](const MapCall& m, const Args& x) {
-    return m.b.mul(x[0], m.b.sub(m.number(1), m.b.mul(x[1], x[1])));
-  }).sample("aten.tanh_backward.default(f32[4,5], f32[4,5])");
+  add_map(ops, "aten.tanh_backward.default", {"grad_output", "output"}, Out::promoted,
+          [](const MapCall& m, const Args& x) { return m.b.mul(x[0], m.b.sub(m.number(1), m.b.mul(x[1], x[1]))); })
+      .sample("aten.tanh_backward.default(f32[4,5], f32[4,5])");
   add_map(ops, "aten.sigmoid_backward.default", {"grad_output", "output"}, Out::promoted,
-          [](const MapCall& m, const Args& x) {
-            return m.b.mul(x[0], m.b.mul(m.b.sub(m.number(1), x[1]), x[1]));
-          })
+          [](const MapCall& m, const Args& x) { return m.b.mul(x[0], m.b.mul(m.b.sub(m.number(1), x[1]), x[1])); })
       .sample("aten.sigmoid_backward.default(f32[4,5], f32[4,5])");
   add_map(ops, "aten.threshold_backward.default", {"grad_output", "self"}, Out::promoted,
           [](const MapCall& m, const Args& x) {

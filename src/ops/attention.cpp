@@ -1,5 +1,5 @@
-// scaled_dot_product_attention as contraction, row softmax, contraction. The form that a matcher of attention looks for,
-// with leading dims b… (batch and heads), query row i, key row j, all but the result in f32:
+// scaled_dot_product_attention as contraction, row softmax, contraction. The form that a matcher of attention looks
+// for, with leading dims b… (batch and heads), query row i, key row j, all but the result in f32:
 //   %r.products[b, i, j] = sum(e: q[b, i, e] * k[b, j, e])
 //   %r.scores[b, i, j]   = %r.products[b, i, j] * scale, then `+ mask` or `where(keep, …, -inf)`
 //   %r.max[b, i, 0]      = max(j: %r.scores[b, i, j])
@@ -46,22 +46,29 @@ LoopValue attention_scores(LoopBuilder& b, const Attention& a) {
   LoopBuilder* p = &b;
   SymList sizes = leading(a.q.sizes);
   sizes.insert(sizes.end(), {a.q.sizes[a.q.sizes.size() - 2], a.k.sizes[a.k.sizes.size() - 2]});
-  LoopValue products = b.contract(a.compute, sizes, {a.q.sizes.back()}, [q = a.q, k = a.k, p](const Index& o, const Index& e) {
-    Index qi = o, ki = o;
-    qi.back() = e[0];
-    ki[ki.size() - 2] = o.back();
-    ki.back() = e[0];
-    return p->mul(q.at(qi), k.at(ki));
-  }, ".products");
+  LoopValue products = b.contract(
+      a.compute, sizes, {a.q.sizes.back()},
+      [q = a.q, k = a.k, p](const Index& o, const Index& e) {
+        Index qi = o, ki = o;
+        qi.back() = e[0];
+        ki[ki.size() - 2] = o.back();
+        ki.back() = e[0];
+        return p->mul(q.at(qi), k.at(ki));
+      },
+      ".products");
   LoopValue mask = a.mask ? b.broadcast(*a.mask, sizes) : LoopValue{};
   bool masked = a.mask.has_value();
-  return b.materialize(b.from(a.compute, sizes, [p, a, products, mask, masked](const Index& i) {
-    ExprId score = p->mul(products.at(i), a.scale);
-    if (masked && is_bool(mask.dtype)) score = p->where(mask.at(i), score, lowest(*p, a.compute));
-    if (masked && !is_bool(mask.dtype)) score = p->add(score, p->cvt(mask.at(i), a.compute));
-    if (a.causal) score = p->where(p->op(ScalarOp::le, {i.back(), i[i.size() - 2]}), score, lowest(*p, a.compute));
-    return score;
-  }), ".scores");
+  return b.materialize(
+      b.from(a.compute, sizes,
+             [p, a, products, mask, masked](const Index& i) {
+               ExprId score = p->mul(products.at(i), a.scale);
+               if (masked && is_bool(mask.dtype)) score = p->where(mask.at(i), score, lowest(*p, a.compute));
+               if (masked && !is_bool(mask.dtype)) score = p->add(score, p->cvt(mask.at(i), a.compute));
+               if (a.causal)
+                 score = p->where(p->op(ScalarOp::le, {i.back(), i[i.size() - 2]}), score, lowest(*p, a.compute));
+               return score;
+             }),
+      ".scores");
 }
 
 LoopValue attend(LoopBuilder& b, const Attention& a) {
@@ -69,9 +76,8 @@ LoopValue attend(LoopBuilder& b, const Attention& a) {
   LoopValue scores = attention_scores(b, a);
   int64_t last = scores.rank() - 1;
   LoopValue high = b.reduce(ReduceOp::max, scores, {last}, true, a.compute, a.compute, ".max");
-  LoopValue terms = b.map({scores, high}, scores.sizes, a.compute, a.compute, [p](const std::vector<ExprId>& v) {
-    return p->op(ScalarOp::exp, {p->sub(v[0], v[1])});
-  });
+  LoopValue terms = b.map({scores, high}, scores.sizes, a.compute, a.compute,
+                          [p](const std::vector<ExprId>& v) { return p->op(ScalarOp::exp, {p->sub(v[0], v[1])}); });
   LoopValue total = b.reduce(ReduceOp::sum, terms, {last}, true, a.compute, a.compute, ".sum");
   bool may_be_empty = a.mask.has_value();
   LoopValue weights = b.map({scores, high, total}, scores.sizes, a.compute, a.compute,
@@ -83,12 +89,15 @@ LoopValue attend(LoopBuilder& b, const Attention& a) {
   weights = b.materialize(weights, ".weights");
   SymList sizes = leading(scores.sizes);
   sizes.insert(sizes.end(), {scores.sizes[scores.sizes.size() - 2], a.v.sizes.back()});
-  LoopValue out = b.contract(a.compute, sizes, {scores.sizes.back()}, [p, weights, v = a.v](const Index& o, const Index& j) {
-    Index wi = o, vi = o;
-    wi.back() = j[0];
-    vi[vi.size() - 2] = j[0];
-    return p->mul(weights.at(wi), v.at(vi));
-  }, "");
+  LoopValue out = b.contract(
+      a.compute, sizes, {scores.sizes.back()},
+      [p, weights, v = a.v](const Index& o, const Index& j) {
+        Index wi = o, vi = o;
+        wi.back() = j[0];
+        vi[vi.size() - 2] = j[0];
+        return p->mul(weights.at(wi), v.at(vi));
+      },
+      "");
   return map1(b, out, a.compute, a.result, [](ExprId x) { return x; });
 }
 
@@ -146,7 +155,8 @@ void add_attention_ops(OpTable& ops) {
       .sample("aten.scaled_dot_product_attention.default(f32[2,2,3,4], f32[2,2,5,4], f32[2,2,5,6])")
       .sample("aten.scaled_dot_product_attention.default(f32[2,2,5,4], f32[2,2,5,4], f32[2,2,5,4], none, 0.0, True)")
       .sample("aten.scaled_dot_product_attention.default(f32[2,2,3,4], f32[2,2,5,4], f32[2,2,5,4], bool[2,1,3,5])")
-      .sample("aten.scaled_dot_product_attention.default(f32[2,2,3,4], f32[2,2,5,4], f32[2,2,5,4], f32[3,5], scale=0.3)")
+      .sample(
+          "aten.scaled_dot_product_attention.default(f32[2,2,3,4], f32[2,2,5,4], f32[2,2,5,4], f32[3,5], scale=0.3)")
       .sample("aten.scaled_dot_product_attention.default(f32[2,4,3,4], f32[2,2,5,4], f32[2,2,5,4], enable_gqa=True)")
       .sample("aten.scaled_dot_product_attention.default(bf16[2,2,3,4], bf16[2,2,5,4], bf16[2,2,5,4])");
 }

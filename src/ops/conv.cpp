@@ -1,7 +1,9 @@
-// Convolutions as contractions. The form that the matcher of convolutions knows, for kernel taps k and channel c of a group:
+// Convolutions as contractions. The form that the matcher of convolutions knows, for kernel taps k and channel c of a
+// group:
 //   y[n, oc, o…] = sum(c, k…: x[n, group * C + c, o*stride + k*dilation - padding, …] * w[oc, c, k…])
-// with group = oc // (out channels / groups); where there is padding, x is guarded as where(inside, x[…], 0). The bias is a
-// map around the sum. A transposed convolution gathers: its x index divides by the stride and is guarded by divisibility.
+// with group = oc // (out channels / groups); where there is padding, x is guarded as where(inside, x[…], 0). The bias
+// is a map around the sum. A transposed convolution gathers: its x index divides by the stride and is guarded by
+// divisibility.
 #include <algorithm>
 
 #include "base/check.h"
@@ -25,7 +27,8 @@ Result<ConvArgs> conv_args(const Call& call) {
   const TensorType &x = call.type("input"), &w = call.type("weight");
   a.dims = w.sizes.size() - 2;
   if (x.sizes.size() != a.dims + 2 && x.sizes.size() != a.dims + 1)
-    return fail(Kind::bad_graph, "`{}`: input of rank {}, weight of rank {}", call.op(), x.sizes.size(), w.sizes.size());
+    return fail(Kind::bad_graph, "`{}`: input of rank {}, weight of rank {}", call.op(), x.sizes.size(),
+                w.sizes.size());
   a.stride = call.integers("stride", a.dims);
   a.dilation = call.integers("dilation", a.dims);
   a.groups = call.integer("groups");
@@ -55,9 +58,8 @@ SymList conv_sizes(const ConvArgs& a, const SymList& x, const SymList& w) {
   for (size_t d = 0; d < a.dims; ++d) {
     const Sym& size = x[d + (batched ? 2 : 1)];
     Sym span = kernel_span(a, w, d);
-    out.push_back(a.transposed
-                      ? (size - 1) * a.stride[d] - a.before[d] - a.after[d] + span + a.output_padding[d]
-                      : floor_div(size + a.before[d] + a.after[d] - span, a.stride[d]) + 1);
+    out.push_back(a.transposed ? (size - 1) * a.stride[d] - a.before[d] - a.after[d] + span + a.output_padding[d]
+                               : floor_div(size + a.before[d] + a.after[d] - span, a.stride[d]) + 1);
   }
   return out;
 }
@@ -78,8 +80,8 @@ Types infer_conv(const Call& call) {
 
 // The condition that position is inside [0, size).
 ExprId inside(LoopBuilder& b, ExprId position, const Sym& size) {
-  return b.op(ScalarOp::land, {b.op(ScalarOp::le, {int_expr(b, 0), position}),
-                               b.op(ScalarOp::lt, {position, b.index(size)})});
+  return b.op(ScalarOp::land,
+              {b.op(ScalarOp::le, {int_expr(b, 0), position}), b.op(ScalarOp::lt, {position, b.index(size)})});
 }
 
 ExprId forward_term(LoopBuilder& b, const ConvArgs& a, const LoopValue& x, const LoopValue& w, const Index& o,
@@ -136,9 +138,12 @@ Result<LoopValue> lower_conv(LoopBuilder& b, const LowerCall& call) {
   k.insert(k.end(), w.sizes.begin() + 2, w.sizes.end());
   DType acc = is_float(x.dtype) ? accumulate_type(x.dtype) : x.dtype;
   LoopBuilder* p = &b;
-  LoopValue y = b.contract(acc, sizes, k, [p, a, x, w](const Index& o, const Index& taps) {
-    return a.transposed ? transposed_term(*p, a, x, w, o, taps) : forward_term(*p, a, x, w, o, taps);
-  }, "");
+  LoopValue y = b.contract(
+      acc, sizes, k,
+      [p, a, x, w](const Index& o, const Index& taps) {
+        return a.transposed ? transposed_term(*p, a, x, w, o, taps) : forward_term(*p, a, x, w, o, taps);
+      },
+      "");
   DType result = x.dtype;
   if (is_tensor(call, "bias")) {
     LoopValue bias = per_channel(b, call.tensor("bias"), y.rank());
@@ -159,12 +164,17 @@ void add_conv_ops(OpTable& ops) {
     for (const std::string& sample : samples) row.sample("aten." + name + sample);
   };
   add("conv1d.default", {"(f32[2,4,9], f32[6,4,3], f32[6], 1, 1)", "(f32[4,9], f32[6,2,3], none, 2, 0, 1, 2)"});
-  add("conv2d.default", {"(f32[2,4,7,6], f32[6,4,3,3], f32[6], [2, 1], [1, 1])", "(f32[2,4,7,6], f32[6,4,1,1])",
-                         "(f32[2,4,7,6], f32[4,1,3,3], f32[4], 1, 1, 1, 4)",
-                         "(bf16[2,4,7,6], bf16[6,2,3,3], bf16[6], 1, 2, 2, 2)"});
+  add("conv2d.default",
+      {"(f32[2,4,7,6], f32[6,4,3,3], f32[6], [2, 1], [1, 1])", "(f32[2,4,7,6], f32[6,4,1,1])",
+       "(f32[2,4,7,6], f32[4,1,3,3], f32[4], 1, 1, 1, 4)", "(bf16[2,4,7,6], bf16[6,2,3,3], bf16[6], 1, 2, 2, 2)"});
   add("conv3d.default", {"(f32[1,2,4,5,5], f32[3,2,2,3,3], f32[3], 1, 1)"});
   for (const char* n : {"1d", "2d", "3d"}) {
-    std::string spatial = *n == '1' ? "7" : *n == '2' ? "7,6" : "4,5,5", taps = *n == '1' ? "4" : *n == '2' ? "4,3" : "2,3,3";
+    std::string spatial = *n == '1'   ? "7"
+                          : *n == '2' ? "7,6"
+                                      : "4,5,5",
+                taps = *n == '1'   ? "4"
+                       : *n == '2' ? "4,3"
+                                   : "2,3,3";
     add(format("conv{}.padding", n), {format("(f32[2,2,{}], f32[3,2,{}], f32[3], 1, \"same\")", spatial, taps),
                                       format("(f32[2,2,{}], f32[3,2,{}], none, 2, \"valid\")", spatial, taps)});
   }
@@ -172,9 +182,8 @@ void add_conv_ops(OpTable& ops) {
   add("conv_transpose2d.input", {"(f32[2,4,5,4], f32[4,3,3,2], f32[3], [2, 1], [1, 0], [1, 0])",
                                  "(f32[2,4,5,4], f32[4,1,3,3], none, 2, 1, 1, 2, 2)"});
   add("conv_transpose3d.input", {"(f32[1,2,3,3,3], f32[2,3,2,2,2], f32[3], 2)"});
-  add("convolution.default",
-      {"(f32[2,4,7,6], f32[6,4,3,3], f32[6], [1, 1], [1, 1], [1, 1], False, [0, 0], 1)",
-       "(f32[2,4,5,4], f32[4,3,3,2], f32[3], [2, 2], [1, 0], [1, 1], True, [1, 0], 1)"});
+  add("convolution.default", {"(f32[2,4,7,6], f32[6,4,3,3], f32[6], [1, 1], [1, 1], [1, 1], False, [0, 0], 1)",
+                              "(f32[2,4,5,4], f32[4,3,3,2], f32[3], [2, 2], [1, 0], [1, 1], True, [1, 0], 1)"});
 }
 
 }  // namespace toroid

@@ -57,13 +57,24 @@ void add_fills(OpTable& ops) {
   using enum Fill::Sizes;
   // Empty tensors hold zeros, so that runs do not differ.
   const Fill fills[] = {
-      {"zeros", argument, 0},     {"ones", argument, 1},        {"empty.memory_format", argument, 0},
-      {"empty_strided", argument, 0}, {"empty_permuted", argument, 0},
-      {"zeros_like", like, 0},    {"ones_like", like, 1},       {"empty_like", like, 0},
-      {"new_zeros", argument, 0}, {"new_ones", argument, 1},    {"new_empty", argument, 0},
-      {"new_empty_strided", argument, 0}, {"zero", like, 0},
-      {"full", argument, {}, "fill_value"}, {"full_like", like, {}, "fill_value"},
-      {"new_full", argument, {}, "fill_value"}, {"fill.Scalar", like, {}, "value"}, {"scalar_tensor", none, {}, "s"},
+      {"zeros", argument, 0},
+      {"ones", argument, 1},
+      {"empty.memory_format", argument, 0},
+      {"empty_strided", argument, 0},
+      {"empty_permuted", argument, 0},
+      {"zeros_like", like, 0},
+      {"ones_like", like, 1},
+      {"empty_like", like, 0},
+      {"new_zeros", argument, 0},
+      {"new_ones", argument, 1},
+      {"new_empty", argument, 0},
+      {"new_empty_strided", argument, 0},
+      {"zero", like, 0},
+      {"full", argument, {}, "fill_value"},
+      {"full_like", like, {}, "fill_value"},
+      {"new_full", argument, {}, "fill_value"},
+      {"fill.Scalar", like, {}, "value"},
+      {"scalar_tensor", none, {}, "s"},
   };
   for (const Fill& fill : fills) {
     std::string base = fill.name;
@@ -173,8 +184,12 @@ void add_ranges(OpTable& ops) {
             return stored_scalar(*p, p->cvt(value, r.dtype), r.dtype);
           });
         })
-        .sample(name + (f == "default" ? "(5)" : f == "start" ? "(2, 7)" : "(7, 0, -2)"))
-        .sample(name + (f == "default" ? "(4.5)" : f == "start" ? "(0.5, 3)" : "(0, 1, 0.3)"));
+        .sample(name + (f == "default" ? "(5)"
+                        : f == "start" ? "(2, 7)"
+                                       : "(7, 0, -2)"))
+        .sample(name + (f == "default" ? "(4.5)"
+                        : f == "start" ? "(0.5, 3)"
+                                       : "(0, 1, 0.3)"));
   }
   // From the nearer end with the step rounded to the result's type first.
   ops.add("aten.linspace.default")
@@ -308,7 +323,8 @@ void add_casts(OpTable& ops) {
         })
         .view_when(aliases);
     std::string f = form;
-    if (f == "to.dtype") row.sample(name + "(f32[4,5], i64)").sample(name + "(f32[4], bf16)").sample(name + "(i64[4], f32)");
+    if (f == "to.dtype")
+      row.sample(name + "(f32[4,5], i64)").sample(name + "(f32[4], bf16)").sample(name + "(i64[4], f32)");
     if (f == "to.dtype_layout") row.sample(name + "(f32[4,5], dtype=f64)");
     if (f == "to.device") row.sample(name + "(f32[4,5], cpu, f64)");
     if (f == "type_as.default" || f == "to.other") row.sample(name + "(f32[4,5], i32[2])");
@@ -336,8 +352,9 @@ void add_casts(OpTable& ops) {
         .sample(name + "(f32[4,5])");
     if (contiguous) row.view();
   }
-  for (const char* form : {"detach.default", "detach_.default", "alias.default", "lift_fresh.default",
-                           "resolve_conj.default", "resolve_neg.default", "alias_copy.default", "detach_copy.default"}) {
+  for (const char* form :
+       {"detach.default", "detach_.default", "alias.default", "lift_fresh.default", "resolve_conj.default",
+        "resolve_neg.default", "alias_copy.default", "detach_copy.default"}) {
     std::string name = format("aten.{}", form);
     ops.add(name)
         .infer([](const Call& call) -> Types { return one(call.type("self")); })
@@ -363,9 +380,8 @@ void add_casts(OpTable& ops) {
   OpRow& metadata = ops.add("aten._assert_tensor_metadata.default");
   metadata.no_result = true;
   metadata.infer([](const Call&) -> Types { return std::vector<TensorType>{}; })
-      .lower_many([](LoopBuilder&, const LowerCall&) -> Result<std::vector<LoopValue>> {
-        return std::vector<LoopValue>{};
-      });
+      .lower_many(
+          [](LoopBuilder&, const LowerCall&) -> Result<std::vector<LoopValue>> { return std::vector<LoopValue>{}; });
 }
 
 }  // namespace

@@ -253,9 +253,8 @@ LoopValue embedding_bag(LoopBuilder& b, const Bags& bags) {
   });
   LoopValue total = b.reduce(bags.mode == 2 ? ReduceOp::max : ReduceOp::sum, rows, {1}, false, compute, compute, "");
   if (bags.mode == 0) return map1(b, total, compute, dtype, [](ExprId v) { return v; });
-  LoopValue members = b.from(compute, {bags.count, n}, [=](const Index& i) {
-    return p->cvt(in_bag(*p, bags, i[0], i[1]), compute);
-  });
+  LoopValue members =
+      b.from(compute, {bags.count, n}, [=](const Index& i) { return p->cvt(in_bag(*p, bags, i[0], i[1]), compute); });
   LoopValue size = b.reduce(ReduceOp::sum, members, {1}, true, compute, compute, ".size");
   return b.map({total, size}, total.sizes, compute, dtype, [=](const std::vector<ExprId>& v) {
     // An empty bag is 0.
@@ -279,17 +278,21 @@ void add_bags(OpTable& ops) {
           std::vector<TensorType> out{contiguous_type(call, w.dtype, {bag_count(call), w.sizes[1]})};
           // The others serve the gradient; their sizes depend on mode and device and nobody reads them here.
           for (size_t i = 1; i < call.node().outputs.size(); ++i)
-            if (call.node().outputs[i].valid()) out.push_back(call.type(call.node().outputs[i]));
-            else out.push_back(contiguous_type(call, DType::i64, {0}));
+            if (call.node().outputs[i].valid())
+              out.push_back(call.type(call.node().outputs[i]));
+            else
+              out.push_back(contiguous_type(call, DType::i64, {0}));
           return out;
         })
         .lower_many([](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
-          Bags bags{.weight = call.tensor("weight"), .indices = call.tensor("indices"), .offsets = call.tensor("offsets")};
+          Bags bags{
+              .weight = call.tensor("weight"), .indices = call.tensor("indices"), .offsets = call.tensor("offsets")};
           bags.count = bag_count(call);
           bags.mode = call.constant("mode");
           bool has_padding = call.schema().find_arg("padding_idx") >= 0 && call.has("padding_idx");
           if (has_padding) bags.padding = call.integer("padding_idx");
-          if (has_padding && bags.padding.is_constant() && bags.padding.value() < -1) bags.padding += bags.weight.sizes[0];
+          if (has_padding && bags.padding.is_constant() && bags.padding.value() < -1)
+            bags.padding += bags.weight.sizes[0];
           if (is_tensor(call, "per_sample_weights")) bags.scales = call.tensor("per_sample_weights");
           std::vector<LoopValue> out{embedding_bag(b, bags)};
           for (size_t i = 1; i < call.node().outputs.size(); ++i) {

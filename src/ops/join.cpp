@@ -61,7 +61,10 @@ Result<LoopValue> lower_cat(LoopBuilder& b, const LowerCall& call) {
 
 void add_joins(OpTable& ops) {
   for (const char* name : {"aten.cat.default", "aten.concat.default", "aten.concatenate.default"})
-    ops.add(name).infer(infer_cat).lower(lower_cat).sample(std::string(name) + "([f32[2,3], f32[2,4], f32[2,1]], 1)")
+    ops.add(name)
+        .infer(infer_cat)
+        .lower(lower_cat)
+        .sample(std::string(name) + "([f32[2,3], f32[2,4], f32[2,1]], 1)")
         .sample(std::string(name) + "([i64[2], f32[3]], 0)");
   ops.add("aten.stack.default")
       .infer([](const Call& call) -> Types {
@@ -137,7 +140,8 @@ void add_joins(OpTable& ops) {
           for (size_t k = 0; k < parts.size(); ++k) {
             LoopValue x = call.tensor(parts[k]);
             size_t d = swap && k < 2 ? 1 - k : k;
-            out.push_back(b.from(x.dtype, sizes, [x, d](const Index& i) { return x.rank() ? x.at({i[d]}) : x.at({}); }));
+            out.push_back(
+                b.from(x.dtype, sizes, [x, d](const Index& i) { return x.rank() ? x.at({i[d]}) : x.at({}); }));
           }
           return out;
         })
@@ -163,9 +167,7 @@ Pads pads_of(const Call& call) {
   return p;
 }
 
-std::string pad_mode(const Call& call) {
-  return call.schema().find_arg("mode") >= 0 ? call.text("mode") : "constant";
-}
+std::string pad_mode(const Call& call) { return call.schema().find_arg("mode") >= 0 ? call.text("mode") : "constant"; }
 
 Types infer_pad(const Call& call) {
   const TensorType& x = call.type("self");
@@ -208,7 +210,9 @@ Result<LoopValue> lower_pad(LoopBuilder& b, const LowerCall& call) {
 }
 
 void add_pads(OpTable& ops) {
-  ops.add("aten.constant_pad_nd.default").infer(infer_pad).lower(lower_pad)
+  ops.add("aten.constant_pad_nd.default")
+      .infer(infer_pad)
+      .lower(lower_pad)
       .sample("aten.constant_pad_nd.default(f32[2,5], [1, 2, 0, 1], 0.5)")
       .sample("aten.constant_pad_nd.default(f32[2,5], [-1, 2])");
   OpRow& pad = ops.add("aten.pad.default").infer(infer_pad).lower(lower_pad);

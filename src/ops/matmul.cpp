@@ -1,4 +1,5 @@
-// Matrix products: linear, mm, addmm, matmul, einsum and their relatives, each one contraction (the form is in recipes.cpp).
+// Matrix products: linear, mm, addmm, matmul, einsum and their relatives, each one contraction (the form is in
+// recipes.cpp).
 #include <algorithm>
 #include <map>
 
@@ -115,10 +116,12 @@ void add_with_addend(OpTable& ops) {
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
         LoopValue x = call.tensor("batch1"), y = call.tensor("batch2");
         LoopBuilder* p = &b;
-        LoopValue sum = b.contract(accumulator(x.dtype), {x.sizes[1], y.sizes[2]}, {x.sizes[0], x.sizes[2]},
-                                   [p, x, y](const Index& o, const Index& k) {
-                                     return product_expr(*p, x.at({k[0], o[0], k[1]}), y.at({k[0], k[1], o[1]}));
-                                   }, "");
+        LoopValue sum = b.contract(
+            accumulator(x.dtype), {x.sizes[1], y.sizes[2]}, {x.sizes[0], x.sizes[2]},
+            [p, x, y](const Index& o, const Index& k) {
+              return product_expr(*p, x.at({k[0], o[0], k[1]}), y.at({k[0], k[1], o[1]}));
+            },
+            "");
         return with_addend(b, call, sum, x.dtype);
       })
       .sample("aten.addbmm.default(f32[3,5], f32[2,3,4], f32[2,4,5])");
@@ -167,12 +170,15 @@ void add_vectors(OpTable& ops) {
         sizes.back() = w.sizes[0];
         LoopBuilder* p = &b;
         DType acc = accumulator(x.dtype);
-        LoopValue sum = b.contract(acc, sizes, {w.sizes[1], w.sizes[2]}, [p, x, y, w](const Index& o, const Index& k) {
-          Index xi = o, yi = o;
-          xi.back() = k[0];
-          yi.back() = k[1];
-          return p->mul(p->mul(x.at(xi), w.at({o.back(), k[0], k[1]})), y.at(yi));
-        }, "");
+        LoopValue sum = b.contract(
+            acc, sizes, {w.sizes[1], w.sizes[2]},
+            [p, x, y, w](const Index& o, const Index& k) {
+              Index xi = o, yi = o;
+              xi.back() = k[0];
+              yi.back() = k[1];
+              return p->mul(p->mul(x.at(xi), w.at({o.back(), k[0], k[1]})), y.at(yi));
+            },
+            "");
         if (!call.has("bias")) return map1(b, sum, acc, x.dtype, [](ExprId v) { return v; });
         return b.map({sum, call.tensor("bias")}, sizes, acc, x.dtype,
                      [p](const std::vector<ExprId>& v) { return p->add(v[0], v[1]); });
@@ -192,14 +198,16 @@ void add_vectors(OpTable& ops) {
         size_t split = sizes.size();
         sizes.insert(sizes.end(), y.sizes.begin(), y.sizes.end() - 1);
         LoopBuilder* p = &b;
-        LoopValue sum = b.contract(accumulator(x.dtype), sizes, {x.sizes.back()},
-                                   [p, x, y, split](const Index& o, const Index& k) {
-                                     Index xi(o.begin(), o.begin() + static_cast<ptrdiff_t>(split));
-                                     Index yi(o.begin() + static_cast<ptrdiff_t>(split), o.end());
-                                     xi.push_back(k[0]);
-                                     yi.push_back(k[0]);
-                                     return product_expr(*p, x.at(xi), y.at(yi));
-                                   }, "");
+        LoopValue sum = b.contract(
+            accumulator(x.dtype), sizes, {x.sizes.back()},
+            [p, x, y, split](const Index& o, const Index& k) {
+              Index xi(o.begin(), o.begin() + static_cast<ptrdiff_t>(split));
+              Index yi(o.begin() + static_cast<ptrdiff_t>(split), o.end());
+              xi.push_back(k[0]);
+              yi.push_back(k[0]);
+              return product_expr(*p, x.at(xi), y.at(yi));
+            },
+            "");
         return map1(b, sum, sum.dtype, x.dtype, [](ExprId v) { return v; });
       })
       .sample("aten.inner.default(f32[2,3,4], f32[5,4])");
@@ -303,8 +311,7 @@ void add_einsum(OpTable& ops) {
           return *product;
         };
         DType acc = accumulator(dtype);
-        if (summed.empty())
-          return b.from(dtype, out_sizes, [term](const Index& out) { return term(out, {}); });
+        if (summed.empty()) return b.from(dtype, out_sizes, [term](const Index& out) { return term(out, {}); });
         LoopValue sum = b.contract(acc, out_sizes, k_sizes, term, "");
         return map1(b, sum, acc, dtype, [](ExprId v) { return v; });
       })

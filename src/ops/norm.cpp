@@ -104,7 +104,7 @@ void add_layer_norms(OpTable& ops) {
         LoopValue x = call.tensor("input");
         DType compute = accumulate_type(x.dtype);
         auto dims = trailing(x.rank(), call.integers("normalized_shape").size());
-        double eps = call.has("eps") ? call.number("eps")
+        double eps = call.has("eps")         ? call.number("eps")
                      : compute == DType::f64 ? std::numeric_limits<double>::epsilon()
                                              : std::numeric_limits<float>::epsilon();
         LoopBuilder* p = &b;
@@ -151,7 +151,8 @@ std::vector<LoopValue> group_norm(LoopBuilder& b, const LowerCall& call, const L
   std::optional<LoopValue> weight, bias;
   if (is_tensor(call, "weight")) weight = per_channel(b, call.tensor("weight"), x.rank());
   if (is_tensor(call, "bias")) bias = per_channel(b, call.tensor("bias"), x.rank());
-  LoopValue y = normalised(b, x, {per_group(m.mean), per_group(m.rstd)}, pointer(weight), pointer(bias), compute, x.dtype);
+  LoopValue y =
+      normalised(b, x, {per_group(m.mean), per_group(m.rstd)}, pointer(weight), pointer(bias), compute, x.dtype);
   SymList stat_sizes{x.sizes[0], groups};
   auto stat = [&](const LoopValue& s) { return b.convert(b.reshape(s, stat_sizes), x.dtype); };
   return {y, stat(m.mean), stat(m.rstd)};
@@ -186,8 +187,8 @@ void add_group_norms(OpTable& ops) {
 // ---------------------------------------------------------------------------------------------------- batch norm
 
 // Evaluation: y = x * scale + shift per channel, with scale = weight / sqrt(var + eps) and shift = bias - mean * scale.
-// Both are tensors of their own (….scale, ….shift) made from weights alone: a pass can fold them, or the whole norm into
-// the weights of a convolution before it.
+// Both are tensors of their own (….scale, ….shift) made from weights alone: a pass can fold them, or the whole norm
+// into the weights of a convolution before it.
 LoopValue batch_norm_eval(LoopBuilder& b, const LowerCall& call, double eps) {
   LoopValue x = call.tensor("input"), mean = call.tensor("running_mean"), var = call.tensor("running_var");
   DType compute = accumulate_type(x.dtype);
@@ -239,7 +240,8 @@ TensorType batch_norm_type(const Call& call) {
 }
 
 Status refuse_training_update(const Call& call) {
-  return fail(Kind::unsupported, "`{}` in training updates its running statistics; export with decompositions, or model.eval()",
+  return fail(Kind::unsupported,
+              "`{}` in training updates its running statistics; export with decompositions, or model.eval()",
               call.op());
 }
 
@@ -277,8 +279,7 @@ void add_batch_norms(OpTable& ops) {
   // Training, functional: the new running statistics are results; the variance there is the unbiased one.
   ops.add("aten._native_batch_norm_legit_functional.default")
       .infer([](const Call& call) -> Types {
-        if (!call.flag("training"))
-          return fail(Kind::unsupported, "`{}` with training=False", call.op());
+        if (!call.flag("training")) return fail(Kind::unsupported, "`{}` with training=False", call.op());
         const TensorType &x = call.type("input"), &mean = call.type("running_mean");
         TensorType stat = contiguous_type(call, x.dtype == DType::f64 ? DType::f64 : DType::f32, {x.sizes[1]});
         return std::vector<TensorType>{batch_norm_type(call), stat, stat, mean, call.type("running_var")};
@@ -298,19 +299,21 @@ void add_batch_norms(OpTable& ops) {
         });
         auto blend = [&](const char* name, const LoopValue& fresh) {
           LoopValue old = call.tensor(name);
-          return b.map({old, fresh}, old.sizes, compute, old.dtype, [p, momentum, compute](const std::vector<ExprId>& v) {
-            return p->add(p->mul(v[0], number_expr(*p, 1 - momentum, compute)),
-                          p->mul(v[1], number_expr(*p, momentum, compute)));
-          });
+          return b.map({old, fresh}, old.sizes, compute, old.dtype,
+                       [p, momentum, compute](const std::vector<ExprId>& v) {
+                         return p->add(p->mul(v[0], number_expr(*p, 1 - momentum, compute)),
+                                       p->mul(v[1], number_expr(*p, momentum, compute)));
+                       });
         };
         return std::vector<LoopValue>{y, mean, rstd, blend("running_mean", mean), blend("running_var", variance)};
       })
-      .sample("aten._native_batch_norm_legit_functional.default(f32[4,3,5], f32[3], f32[3], f32[3], f32[3], True, 0.1, 1e-05)");
+      .sample(
+          "aten._native_batch_norm_legit_functional.default(f32[4,3,5], f32[3], f32[3], f32[3], f32[3], True, 0.1, "
+          "1e-05)");
   // Statistics per sample and channel.
   ops.add("aten.instance_norm.default")
       .infer([](const Call& call) -> Types {
-        if (is_tensor(call, "running_mean"))
-          return fail(Kind::unsupported, "`{}` with running statistics", call.op());
+        if (is_tensor(call, "running_mean")) return fail(Kind::unsupported, "`{}` with running statistics", call.op());
         return one(norm_type(call.type("input")));
       })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {

@@ -68,7 +68,8 @@ Sym Call::integer(std::string_view name) const {
   const Arg& a = arg(name);
   if (auto v = get<Sym>(a)) return *v;
   if (auto v = get<bool>(a)) return Sym(*v ? 1 : 0);
-  if (auto v = get<double>(a); v && *v == static_cast<double>(static_cast<int64_t>(*v))) return static_cast<int64_t>(*v);
+  if (auto v = get<double>(a); v && *v == static_cast<double>(static_cast<int64_t>(*v)))
+    return static_cast<int64_t>(*v);
   TD_CHECK(false, "`{}`: argument `{}` is no integer", node_.op, name);
 }
 

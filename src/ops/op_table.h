@@ -1,5 +1,5 @@
-// The op table: one row per op. A row says what the result's type is and how it becomes loops; everything else about the op
-// (argument names, defaults, which results are views, which arguments are written) is its schema's.
+// The op table: one row per op. A row says what the result's type is and how it becomes loops; everything else about
+// the op (argument names, defaults, which results are views, which arguments are written) is its schema's.
 #pragma once
 #include <functional>
 #include <memory>
@@ -13,8 +13,8 @@
 
 namespace toroid {
 
-// A node's arguments by schema name, with types of the tensors they name. Getters with a wrong kind are internal errors,
-// since the importer has checked them against the schema.
+// A node's arguments by schema name, with types of the tensors they name. Getters with a wrong kind are internal
+// errors, since the importer has checked them against the schema.
 class Call {
  public:
   Call(const Graph& graph, const Node& node, const Schema& schema) : graph_(graph), node_(node), schema_(schema) {}
@@ -29,17 +29,17 @@ class Call {
   std::vector<ValueId> values(std::string_view name) const;
   const TensorType& type(std::string_view name) const;
   const TensorType& type(ValueId id) const { return graph_[id].type; }
-  Sym integer(std::string_view name) const;              // int, bool as 0/1
-  int64_t constant(std::string_view name) const;          // an integer that must be known
-  SymList integers(std::string_view name) const;          // a single int is a list of one
+  Sym integer(std::string_view name) const;                      // int, bool as 0/1
+  int64_t constant(std::string_view name) const;                 // an integer that must be known
+  SymList integers(std::string_view name) const;                 // a single int is a list of one
   SymList integers(std::string_view name, size_t length) const;  // int[2]: one stands for all
-  double number(std::string_view name) const;             // float or int
+  double number(std::string_view name) const;                    // float or int
   bool flag(std::string_view name) const;
   std::string text(std::string_view name) const;
   std::optional<DType> dtype(std::string_view name) const;
   // The type category of a Scalar argument: 0 bool, 1 integer, 2 float, 3 complex.
   int scalar_category(std::string_view name) const;
-  int64_t dim(std::string_view name, int64_t rank) const;  // wrapped to [0, rank)
+  int64_t dim(std::string_view name, int64_t rank) const;                // wrapped to [0, rank)
   std::vector<int64_t> dims(std::string_view name, int64_t rank) const;  // wrapped, sorted; all when empty or None
 
  private:
@@ -68,28 +68,46 @@ using InferRule = std::function<Result<std::vector<TensorType>>(const Call&)>;
 using LowerRule = std::function<Result<std::vector<LoopValue>>(LoopBuilder&, const LowerCall&)>;
 using LowerOne = std::function<Result<LoopValue>(LoopBuilder&, const LowerCall&)>;
 // The inverse of a view op for writes through it: the base's new contents when `value` is written to view(base).
-using ScatterRule = std::function<Result<LoopValue>(LoopBuilder&, const LowerCall&, const LoopValue& base,
-                                                    const LoopValue& value)>;
+using ScatterRule =
+    std::function<Result<LoopValue>(LoopBuilder&, const LowerCall&, const LoopValue& base, const LoopValue& value)>;
 
 struct OpRow {
   std::string name;
-  InferRule infer_rule;   // result types: dtype, sizes, strides
+  InferRule infer_rule;  // result types: dtype, sizes, strides
   LowerRule lower_rule;
-  bool is_view = false;   // lowering only substitutes indices; nothing is materialised
+  bool is_view = false;                      // lowering only substitutes indices; nothing is materialised
   std::function<bool(const Call&)> view_if;  // is_view holds for some calls only: `to` that keeps the dtype
-  bool is_random = false; // never merged or folded
-  bool no_result = false; // assertions and the like: dropped after import, their condition is a guard
+  bool is_random = false;                    // never merged or folded
+  bool no_result = false;            // assertions and the like: dropped after import, their condition is a guard
   std::vector<std::string> samples;  // graph texts of one node for the generic test, see tests/ops
 
   // For chaining in add_…_ops.
-  OpRow& infer(InferRule rule) { infer_rule = std::move(rule); return *this; }
+  OpRow& infer(InferRule rule) {
+    infer_rule = std::move(rule);
+    return *this;
+  }
   OpRow& lower(LowerOne rule);
-  OpRow& lower_many(LowerRule rule) { lower_rule = std::move(rule); return *this; }
-  OpRow& view() { is_view = true; return *this; }
-  OpRow& view_when(std::function<bool(const Call&)> rule) { view_if = std::move(rule); return view(); }
+  OpRow& lower_many(LowerRule rule) {
+    lower_rule = std::move(rule);
+    return *this;
+  }
+  OpRow& view() {
+    is_view = true;
+    return *this;
+  }
+  OpRow& view_when(std::function<bool(const Call&)> rule) {
+    view_if = std::move(rule);
+    return view();
+  }
   bool views(const Call& call) const { return is_view && (!view_if || view_if(call)); }
-  OpRow& random() { is_random = true; return *this; }
-  OpRow& sample(std::string text) { samples.push_back(std::move(text)); return *this; }
+  OpRow& random() {
+    is_random = true;
+    return *this;
+  }
+  OpRow& sample(std::string text) {
+    samples.push_back(std::move(text));
+    return *this;
+  }
 };
 
 class OpTable {
@@ -98,7 +116,7 @@ class OpTable {
   static const OpTable& all();
   OpRow& add(std::string name);  // aten.relu.default
   const OpRow* find(std::string_view name) const;
-  std::vector<std::string> names() const;           // sorted
+  std::vector<std::string> names() const;  // sorted
   std::vector<std::string> like(std::string_view part) const;
 
  private:
@@ -107,25 +125,25 @@ class OpTable {
 
 // One function per file of rows; op_table.cpp calls each by name.
 void add_pointwise_ops(OpTable& ops);
-void add_compare_ops(OpTable& ops);    // comparisons, logic, bits, where, masked_fill
+void add_compare_ops(OpTable& ops);  // comparisons, logic, bits, where, masked_fill
 void add_activation_ops(OpTable& ops);
 void add_creation_ops(OpTable& ops);
 void add_view_ops(OpTable& ops);
-void add_join_ops(OpTable& ops);       // cat, stack, pad, …
+void add_join_ops(OpTable& ops);  // cat, stack, pad, …
 void add_reduction_ops(OpTable& ops);
 void add_norm_ops(OpTable& ops);
 void add_matmul_ops(OpTable& ops);
 void add_conv_ops(OpTable& ops);
 void add_pool_ops(OpTable& ops);
-void add_resample_ops(OpTable& ops);   // upsample_…
+void add_resample_ops(OpTable& ops);  // upsample_…
 void add_index_ops(OpTable& ops);
 void add_attention_ops(OpTable& ops);
 void add_recurrent_ops(OpTable& ops);
-void add_scatter_ops(OpTable& ops);    // slice_scatter, select_scatter, copy, index_put
+void add_scatter_ops(OpTable& ops);  // slice_scatter, select_scatter, copy, index_put
 void add_loss_ops(OpTable& ops);
 
-// Type promotion (c10's table): of two dtypes, and of a call's tensors and scalars by PyTorch's rule that a wrapped number
-// or a 0-d tensor of the same or a lower category does not widen.
+// Type promotion (c10's table): of two dtypes, and of a call's tensors and scalars by PyTorch's rule that a wrapped
+// number or a 0-d tensor of the same or a lower category does not widen.
 DType promote(DType a, DType b);
 DType promoted(const Call& call, const std::vector<std::string>& args);
 // Broadcast of sizes; an error names both.

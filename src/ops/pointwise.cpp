@@ -1,4 +1,5 @@
-// Arithmetic element by element: unary math, add to pow, min and max, rounding. Comparisons and logic are in compare.cpp.
+// Arithmetic element by element: unary math, add to pow, min and max, rounding. Comparisons and logic are in
+// compare.cpp.
 #include <cmath>
 
 #include "ops/rules.h"
@@ -16,14 +17,36 @@ void add_unary_math(OpTable& ops) {
     ScalarOp op;
   };
   constexpr Row rows[] = {
-      {"sqrt", ScalarOp::sqrt},   {"rsqrt", ScalarOp::rsqrt}, {"exp", ScalarOp::exp},     {"exp2", ScalarOp::exp2},
-      {"expm1", ScalarOp::expm1}, {"log", ScalarOp::log},     {"log2", ScalarOp::log2},   {"log10", ScalarOp::log10},
-      {"log1p", ScalarOp::log1p}, {"sin", ScalarOp::sin},     {"cos", ScalarOp::cos},     {"tan", ScalarOp::tan},
-      {"asin", ScalarOp::asin},   {"acos", ScalarOp::acos},   {"atan", ScalarOp::atan},   {"sinh", ScalarOp::sinh},
-      {"cosh", ScalarOp::cosh},   {"tanh", ScalarOp::tanh},   {"asinh", ScalarOp::asinh}, {"acosh", ScalarOp::acosh},
-      {"atanh", ScalarOp::atanh}, {"sigmoid", ScalarOp::sigmoid}, {"erf", ScalarOp::erf}, {"erfc", ScalarOp::erfc},
-      {"special_expit", ScalarOp::sigmoid}, {"special_erf", ScalarOp::erf}, {"special_erfc", ScalarOp::erfc},
-      {"special_exp2", ScalarOp::exp2}, {"special_expm1", ScalarOp::expm1}, {"special_log1p", ScalarOp::log1p},
+      {"sqrt", ScalarOp::sqrt},
+      {"rsqrt", ScalarOp::rsqrt},
+      {"exp", ScalarOp::exp},
+      {"exp2", ScalarOp::exp2},
+      {"expm1", ScalarOp::expm1},
+      {"log", ScalarOp::log},
+      {"log2", ScalarOp::log2},
+      {"log10", ScalarOp::log10},
+      {"log1p", ScalarOp::log1p},
+      {"sin", ScalarOp::sin},
+      {"cos", ScalarOp::cos},
+      {"tan", ScalarOp::tan},
+      {"asin", ScalarOp::asin},
+      {"acos", ScalarOp::acos},
+      {"atan", ScalarOp::atan},
+      {"sinh", ScalarOp::sinh},
+      {"cosh", ScalarOp::cosh},
+      {"tanh", ScalarOp::tanh},
+      {"asinh", ScalarOp::asinh},
+      {"acosh", ScalarOp::acosh},
+      {"atanh", ScalarOp::atanh},
+      {"sigmoid", ScalarOp::sigmoid},
+      {"erf", ScalarOp::erf},
+      {"erfc", ScalarOp::erfc},
+      {"special_expit", ScalarOp::sigmoid},
+      {"special_erf", ScalarOp::erf},
+      {"special_erfc", ScalarOp::erfc},
+      {"special_exp2", ScalarOp::exp2},
+      {"special_expm1", ScalarOp::expm1},
+      {"special_log1p", ScalarOp::log1p},
   };
   for (const Row& row : rows) {
     std::string name = format("aten.{}.default", row.name);
@@ -34,9 +57,10 @@ void add_unary_math(OpTable& ops) {
         .sample(name + "(i64[3])");
   }
   // 1 / x, in the computing type.
-  add_map(ops, "aten.reciprocal.default", {"self"}, Out::floating, [](const MapCall& m, const Args& x) {
-    return m.b.div(m.number(1), x[0]);
-  }).sample("aten.reciprocal.default(f32[4,5])").sample("aten.reciprocal.default(i64[4])");
+  add_map(ops, "aten.reciprocal.default", {"self"}, Out::floating,
+          [](const MapCall& m, const Args& x) { return m.b.div(m.number(1), x[0]); })
+      .sample("aten.reciprocal.default(f32[4,5])")
+      .sample("aten.reciprocal.default(i64[4])");
   // x * pi / 180 and back.
   add_map(ops, "aten.deg2rad.default", {"self"}, Out::floating, [](const MapCall& m, const Args& x) {
     return m.b.mul(x[0], m.number(M_PI / 180));
@@ -45,14 +69,17 @@ void add_unary_math(OpTable& ops) {
     return m.b.mul(x[0], m.number(180 / M_PI));
   }).sample("aten.rad2deg.default(f32[4,5])");
   // log(x / (1 - x)); with eps, x is clamped into [eps, 1 - eps] first.
-  add_map(ops, "aten.logit.default", {"self"}, Out::floating, [](const MapCall& m, const Args& x) {
-    ExprId p = x[0];
-    if (m.call.has("eps")) {
-      double eps = m.call.number("eps");
-      p = m.b.op(ScalarOp::min, {m.b.op(ScalarOp::max, {p, m.number(eps)}), m.number(1 - eps)});
-    }
-    return m.b.op(ScalarOp::log, {m.b.div(p, m.b.sub(m.number(1), p))});
-  }).sample("aten.logit.default(f32[4,5], 0.1)").sample("aten.logit.default(f32[3])");
+  add_map(ops, "aten.logit.default", {"self"}, Out::floating,
+          [](const MapCall& m, const Args& x) {
+            ExprId p = x[0];
+            if (m.call.has("eps")) {
+              double eps = m.call.number("eps");
+              p = m.b.op(ScalarOp::min, {m.b.op(ScalarOp::max, {p, m.number(eps)}), m.number(1 - eps)});
+            }
+            return m.b.op(ScalarOp::log, {m.b.div(p, m.b.sub(m.number(1), p))});
+          })
+      .sample("aten.logit.default(f32[4,5], 0.1)")
+      .sample("aten.logit.default(f32[3])");
 }
 
 // Unary ops that keep the type; rounding is the identity on integers.
@@ -89,33 +116,41 @@ void add_unary_same(OpTable& ops) {
   add_map(ops, "aten.frac.default", {"self"}, Out::promoted, [](const MapCall& m, const Args& x) {
     return m.b.sub(x[0], m.b.op(ScalarOp::trunc, {x[0]}));
   }).sample("aten.frac.default(f32[4,5])");
-  add_map(ops, "aten.square.default", {"self"}, Out::promoted, [](const MapCall& m, const Args& x) {
-    return product_expr(m.b, x[0], x[0]);
-  }).sample("aten.square.default(f32[4,5])").sample("aten.square.default(i64[3])");
+  add_map(ops, "aten.square.default", {"self"}, Out::promoted,
+          [](const MapCall& m, const Args& x) { return product_expr(m.b, x[0], x[0]); })
+      .sample("aten.square.default(f32[4,5])")
+      .sample("aten.square.default(i64[3])");
   // sign(NaN) = 0, and 0 of both zeros.
   for (const char* name : {"aten.sign.default", "aten.sgn.default"})
-    add_map(ops, name, {"self"}, Out::promoted, [](const MapCall& m, const Args& x) -> Result<ExprId> {
-      if (is_bool(m.type)) return x[0];
-      ExprId zero = m.number(0), minus = is_unsigned(m.type) ? zero : m.number(-1);
-      ExprId negative = m.b.op(ScalarOp::lt, {x[0], zero}), positive = m.b.op(ScalarOp::gt, {x[0], zero});
-      return m.b.where(positive, m.number(1), m.b.where(negative, minus, zero));
-    }).sample(std::string(name) + "(f32[4,5])").sample(std::string(name) + "(i64[3])");
-  add_map(ops, "aten.positive.default", {"self"}, Out::promoted, [](const MapCall&, const Args& x) { return x[0]; })
-      .sample("aten.positive.default(f32[4,5])");
+    add_map(ops, name, {"self"}, Out::promoted,
+            [](const MapCall& m, const Args& x) -> Result<ExprId> {
+              if (is_bool(m.type)) return x[0];
+              ExprId zero = m.number(0), minus = is_unsigned(m.type) ? zero : m.number(-1);
+              ExprId negative = m.b.op(ScalarOp::lt, {x[0], zero}), positive = m.b.op(ScalarOp::gt, {x[0], zero});
+              return m.b.where(positive, m.number(1), m.b.where(negative, minus, zero));
+            })
+        .sample(std::string(name) + "(f32[4,5])")
+        .sample(std::string(name) + "(i64[3])");
+  add_map(ops, "aten.positive.default", {"self"}, Out::promoted, [](const MapCall&, const Args& x) {
+    return x[0];
+  }).sample("aten.positive.default(f32[4,5])");
   // NaN and the infinities replaced by given numbers, or 0 and the type's extremes.
-  add_map(ops, "aten.nan_to_num.default", {"self"}, Out::promoted, [](const MapCall& m, const Args& x) -> Result<ExprId> {
-    if (!is_float(m.type)) return x[0];
-    double most = m.type == DType::f64    ? 1.7976931348623157e308
-                  : m.type == DType::f16  ? 65504
-                  : m.type == DType::bf16 ? 3.3895313892515355e38
-                                          : 3.4028234663852886e38;
-    auto given = [&](const char* arg, double fallback) {
-      return m.number(m.call.has(arg) ? m.call.number(arg) : fallback);
-    };
-    ExprId infinite = m.b.op(ScalarOp::isinf, {x[0]}), negative = m.b.op(ScalarOp::lt, {x[0], m.number(0)});
-    ExprId bounded = m.b.where(infinite, m.b.where(negative, given("neginf", -most), given("posinf", most)), x[0]);
-    return m.b.where(m.b.op(ScalarOp::isnan, {x[0]}), given("nan", 0), bounded);
-  }).sample("aten.nan_to_num.default(f32[4,5])");
+  add_map(ops, "aten.nan_to_num.default", {"self"}, Out::promoted,
+          [](const MapCall& m, const Args& x) -> Result<ExprId> {
+            if (!is_float(m.type)) return x[0];
+            double most = m.type == DType::f64    ? 1.7976931348623157e308
+                          : m.type == DType::f16  ? 65504
+                          : m.type == DType::bf16 ? 3.3895313892515355e38
+                                                  : 3.4028234663852886e38;
+            auto given = [&](const char* arg, double fallback) {
+              return m.number(m.call.has(arg) ? m.call.number(arg) : fallback);
+            };
+            ExprId infinite = m.b.op(ScalarOp::isinf, {x[0]}), negative = m.b.op(ScalarOp::lt, {x[0], m.number(0)});
+            ExprId bounded =
+                m.b.where(infinite, m.b.where(negative, given("neginf", -most), given("posinf", most)), x[0]);
+            return m.b.where(m.b.op(ScalarOp::isnan, {x[0]}), given("nan", 0), bounded);
+          })
+      .sample("aten.nan_to_num.default(f32[4,5])");
 }
 
 // self + alpha * other and self - alpha * other; alpha multiplies in the computing type.
@@ -150,7 +185,8 @@ void add_binary(OpTable& ops) {
     const char* name;
     bool minus, reversed;
   };
-  for (Sum s : {Sum{"add", false, false}, Sum{"sub", true, false}, Sum{"subtract", true, false}, Sum{"rsub", true, true}})
+  for (Sum s :
+       {Sum{"add", false, false}, Sum{"sub", true, false}, Sum{"subtract", true, false}, Sum{"rsub", true, true}})
     for (const char* form : {"Tensor", "Scalar"}) {
       std::string name = format("aten.{}.{}", s.name, form);
       OpRow& row = add_map(ops, name, {"self", "other"}, Out::promoted, added(s.minus, s.reversed), true);
@@ -183,16 +219,18 @@ void add_binary(OpTable& ops) {
            return pointwise({"self", "other"}, call.has("rounding_mode") ? Out::promoted : Out::floating)(call);
          })
           .lower([](LoopBuilder& b, const LowerCall& call) {
-            return mapped({"self", "other"}, call.has("rounding_mode") ? Out::promoted : Out::floating, divide)(b, call);
+            return mapped({"self", "other"}, call.has("rounding_mode") ? Out::promoted : Out::floating, divide)(b,
+                                                                                                                call);
           })
           .sample(name + "(f32[4,5], 0.1, rounding_mode=\"floor\")")
           .sample(name + "(i64[4], 3, rounding_mode=\"trunc\")")
           .sample(name + "(i64[4], 3, rounding_mode=none)");
     }
   for (const char* name : {"aten.floor_divide.default", "aten.floor_divide.Scalar"})
-    add_map(ops, name, {"self", "other"}, Out::promoted, [](const MapCall& m, const Args& x) {
-      return floor_divide(m, x[0], x[1]);
-    }).sample(std::string(name) + "(f32[4,5], 0.5)").sample(std::string(name) + "(i64[4], 3)");
+    add_map(ops, name, {"self", "other"}, Out::promoted,
+            [](const MapCall& m, const Args& x) { return floor_divide(m, x[0], x[1]); })
+        .sample(std::string(name) + "(f32[4,5], 0.5)")
+        .sample(std::string(name) + "(i64[4], 3)");
   struct Rest {
     const char* name;
     ScalarOp op;
@@ -200,8 +238,12 @@ void add_binary(OpTable& ops) {
   for (Rest r : {Rest{"remainder", ScalarOp::remainder}, Rest{"fmod", ScalarOp::fmod}})
     for (const char* form : {"Tensor", "Scalar"}) {
       std::string name = format("aten.{}.{}", r.name, form);
-      add_map(ops, name, {"self", "other"}, Out::promoted,
-              [op = r.op](const MapCall& m, const Args& x) { return m.b.op(op, {x[0], x[1]}); }, true)
+      add_map(
+          ops, name, {"self", "other"}, Out::promoted,
+          [op = r.op](const MapCall& m, const Args& x) {
+            return m.b.op(op, {x[0], x[1]});
+          },
+          true)
           .sample(name + "(f32[4,5], 1.5)")
           .sample(name + "(i64[4], 3)");
     }
@@ -237,8 +279,11 @@ void add_power(OpTable& ops) {
     std::string name = format("aten.pow.{}", form);
     OpRow& row = add_map(ops, name, {"self", "exponent"}, Out::promoted, power, true);
     if (std::string(form) == "Tensor_Scalar")
-      row.sample(name + "(f32[4,5], 2)").sample(name + "(f32[4,5], 0.7)").sample(name + "(i64[4], 3)")
-          .sample(name + "(f32[4], 0.5)").sample(name + "(i64[4], 5)");
+      row.sample(name + "(f32[4,5], 2)")
+          .sample(name + "(f32[4,5], 0.7)")
+          .sample(name + "(i64[4], 3)")
+          .sample(name + "(f32[4], 0.5)")
+          .sample(name + "(i64[4], 5)");
     else if (std::string(form) == "Scalar")
       row.sample(name + "(2, f32[4,5])").sample(name + "(10000.0, f32[4])");
     else
@@ -251,8 +296,8 @@ void add_extremes(OpTable& ops) {
     const char* name;
     ExprId (*f)(LoopBuilder&, ExprId, ExprId);
   };
-  constexpr Row rows[] = {{"maximum.default", max_expr}, {"minimum.default", min_expr},
-                          {"max.other", max_expr},       {"min.other", min_expr}};
+  constexpr Row rows[] = {
+      {"maximum.default", max_expr}, {"minimum.default", min_expr}, {"max.other", max_expr}, {"min.other", min_expr}};
   for (const Row& row : rows) {
     std::string name = format("aten.{}", row.name);
     add_map(ops, name, {"self", "other"}, Out::promoted,
@@ -305,9 +350,15 @@ void add_composed(OpTable& ops) {
     for (const char* form : {"", ".Scalar"}) {
       bool scalar = *form != 0;
       if (op == ScalarOp::atan2 && scalar) continue;
-      std::string name = op == ScalarOp::atan2 ? "aten.atan2.default" : scalar ? "aten.copysign.Scalar" : "aten.copysign.Tensor";
-      add_map(ops, name, {"self", "other"}, Out::floating,
-              [op](const MapCall& m, const Args& x) { return m.b.op(op, {x[0], x[1]}); }, true)
+      std::string name = op == ScalarOp::atan2 ? "aten.atan2.default"
+                         : scalar              ? "aten.copysign.Scalar"
+                                               : "aten.copysign.Tensor";
+      add_map(
+          ops, name, {"self", "other"}, Out::floating,
+          [op](const MapCall& m, const Args& x) {
+            return m.b.op(op, {x[0], x[1]});
+          },
+          true)
           .sample(name + (scalar ? "(f32[4,5], -1.0)" : "(f32[4,5], f32[5])"));
     }
   add_map(ops, "aten.hypot.default", {"self", "other"}, Out::promoted, [](const MapCall& m, const Args& x) {
@@ -338,7 +389,8 @@ void add_composed(OpTable& ops) {
   // self + value * a * b, self + value * a / b: one rounding at the end.
   for (bool quotient : {false, true})
     add_map(ops, quotient ? "aten.addcdiv.default" : "aten.addcmul.default", {"self", "tensor1", "tensor2"},
-            Out::promoted, [quotient](const MapCall& m, const Args& x) {
+            Out::promoted,
+            [quotient](const MapCall& m, const Args& x) {
               ExprId scaled = m.b.mul(m.scalar("value"), x[1]);
               return m.b.add(x[0], quotient ? m.b.div(scaled, x[2]) : m.b.mul(scaled, x[2]));
             })

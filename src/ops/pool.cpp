@@ -1,5 +1,5 @@
-// Pooling: a reduction over the taps of a window. Padding counts as -inf for the maximum; for the average it counts or not
-// by count_include_pad.
+// Pooling: a reduction over the taps of a window. Padding counts as -inf for the maximum; for the average it counts or
+// not by count_include_pad.
 #include <algorithm>
 
 #include "base/check.h"
@@ -100,7 +100,8 @@ LoopValue max_pool_indices(LoopBuilder& b, const LoopValue& x, const Windows& w)
   LoopValue tap = b.reduce(ReduceOp::argmax, taps, last_dims(taps.rank(), w.dims), false, x.dtype, DType::i64, ".tap");
   LoopBuilder* p = &b;
   size_t lead = x.sizes.size() - w.dims;
-  SymList kernel(w.kernel.begin(), w.kernel.end()), plane(x.sizes.begin() + static_cast<ptrdiff_t>(lead), x.sizes.end());
+  SymList kernel(w.kernel.begin(), w.kernel.end()),
+      plane(x.sizes.begin() + static_cast<ptrdiff_t>(lead), x.sizes.end());
   return b.from(DType::i64, tap.sizes, [p, tap, w, lead, kernel, plane](const Index& i) {
     Index in_window = p->unflatten(tap.at(i), kernel), at;
     for (size_t d = 0; d < w.dims; ++d) {
@@ -278,7 +279,12 @@ void add_adaptive_pools(OpTable& ops) {
     for (const char* prefix : {"", "_"}) {
       if (dims == 1 && *prefix) continue;
       std::string name = format("aten.{}adaptive_avg_pool{}d.default", prefix, dims);
-      std::string plane = dims == 1 ? "9" : dims == 2 ? "8,9" : "4,6,7", size = dims == 1 ? "4" : dims == 2 ? "4, 2" : "2, 3, 2";
+      std::string plane = dims == 1   ? "9"
+                          : dims == 2 ? "8,9"
+                                      : "4,6,7",
+                  size = dims == 1   ? "4"
+                         : dims == 2 ? "4, 2"
+                                     : "2, 3, 2";
       std::string ones = dims == 1 ? "1" : dims == 2 ? "1, 1" : "1, 1, 1";
       ops.add(name)
           .infer([dims](const Call& call) -> Types {
@@ -292,11 +298,17 @@ void add_adaptive_pools(OpTable& ops) {
     }
   for (size_t dims : {1u, 2u, 3u}) {
     std::string name = format("aten.adaptive_max_pool{}d.default", dims);
-    std::string plane = dims == 1 ? "9" : dims == 2 ? "8,9" : "4,6,7", size = dims == 1 ? "4" : dims == 2 ? "4, 2" : "2, 3, 2";
+    std::string plane = dims == 1   ? "9"
+                        : dims == 2 ? "8,9"
+                                    : "4,6,7",
+                size = dims == 1   ? "4"
+                       : dims == 2 ? "4, 2"
+                                   : "2, 3, 2";
     ops.add(name)
         .infer([dims](const Call& call) -> Types {
           SymList sizes = adaptive_sizes(call, adaptive_of(call, dims));
-          return std::vector<TensorType>{pooled_type(call, call.type("self").dtype, sizes), pooled_type(call, DType::i64, sizes)};
+          return std::vector<TensorType>{pooled_type(call, call.type("self").dtype, sizes),
+                                         pooled_type(call, DType::i64, sizes)};
         })
         .lower_many([dims](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
           LoopValue x = call.tensor("self");

@@ -1,8 +1,8 @@
 // Recipes that several rows share: softmax and matrix products as loops.
 //
-// The form that the matcher of matrix products knows: one `contract` whose body is the product of two values, each read at
-// indices of the output and of k, and nothing else. Bias, scale and activation are maps around it inside the same tensor,
-// so that a low-precision result rounds once.
+// The form that the matcher of matrix products knows: one `contract` whose body is the product of two values, each read
+// at indices of the output and of k, and nothing else. Bias, scale and activation are maps around it inside the same
+// tensor, so that a low-precision result rounds once.
 #include "base/check.h"
 #include "ops/rules.h"
 
@@ -13,9 +13,8 @@ LoopValue softmax(LoopBuilder& b, const LoopValue& x, int64_t dim, DType result,
   DType compute = accumulate_type(result);
   LoopBuilder* p = &b;
   LoopValue high = b.materialize(b.reduce(ReduceOp::max, x, {dim}, true, compute, compute, ""), ".max");
-  LoopValue terms = b.map({x, high}, x.sizes, compute, compute, [p](const std::vector<ExprId>& v) {
-    return p->op(ScalarOp::exp, {p->sub(v[0], v[1])});
-  });
+  LoopValue terms = b.map({x, high}, x.sizes, compute, compute,
+                          [p](const std::vector<ExprId>& v) { return p->op(ScalarOp::exp, {p->sub(v[0], v[1])}); });
   LoopValue total = b.materialize(b.reduce(ReduceOp::sum, terms, {dim}, true, compute, compute, ""), ".sum");
   return b.map({x, high, total}, x.sizes, compute, result, [p, log](const std::vector<ExprId>& v) {
     ExprId shifted = p->sub(v[0], v[1]);
@@ -40,11 +39,14 @@ LoopValue matmul_nt(LoopBuilder& b, const LoopValue& x, const LoopValue& weight,
   DType acc = contract_type(result);
   SymList sizes(x.sizes.begin(), x.sizes.end() - 1);
   sizes.push_back(weight.sizes[0]);
-  LoopValue y = b.contract(acc, sizes, {weight.sizes[1]}, [p, x, weight](const Index& out, const Index& k) {
-    Index xi = out;
-    xi.back() = k[0];
-    return product_at(*p, x, xi, weight, {out.back(), k[0]});
-  }, "");
+  LoopValue y = b.contract(
+      acc, sizes, {weight.sizes[1]},
+      [p, x, weight](const Index& out, const Index& k) {
+        Index xi = out;
+        xi.back() = k[0];
+        return product_at(*p, x, xi, weight, {out.back(), k[0]});
+      },
+      "");
   if (bias)
     return b.map({y, *bias}, sizes, acc, result,
                  [p, result](const std::vector<ExprId>& v) { return p->cvt(p->add(v[0], v[1]), result); });
@@ -67,13 +69,16 @@ LoopValue matmul(LoopBuilder& b, const LoopValue& a, const LoopValue& w, DType r
   LoopValue x = b.broadcast(a, a_sizes), y = w_lead.empty() ? w : b.broadcast(w, w_sizes);
   bool flat = w_lead.empty();
   DType acc = contract_type(result);
-  LoopValue product = b.contract(acc, sizes, {k}, [p, x, y, flat](const Index& out, const Index& ks) {
-    Index xi = out, wi = out;
-    xi.back() = ks[0];
-    wi[wi.size() - 2] = ks[0];
-    if (flat) wi.erase(wi.begin(), wi.end() - 2);
-    return product_at(*p, x, xi, y, wi);
-  }, "");
+  LoopValue product = b.contract(
+      acc, sizes, {k},
+      [p, x, y, flat](const Index& out, const Index& ks) {
+        Index xi = out, wi = out;
+        xi.back() = ks[0];
+        wi[wi.size() - 2] = ks[0];
+        if (flat) wi.erase(wi.begin(), wi.end() - 2);
+        return product_at(*p, x, xi, y, wi);
+      },
+      "");
   return map1(b, product, acc, result, [](ExprId v) { return v; });
 }
 

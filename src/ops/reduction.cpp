@@ -42,7 +42,8 @@ LoopValue reduce_dims(LoopBuilder& b, ReduceOp op, const LoopValue& x, const Dim
 
 using Prepare = std::function<LoopValue(LoopBuilder&, const LoopValue&, DType compute)>;
 
-void add_sum(OpTable& ops, const std::string& name, ReduceOp op, bool mean, Prepare prepare, const std::string& sample) {
+void add_sum(OpTable& ops, const std::string& name, ReduceOp op, bool mean, Prepare prepare,
+             const std::string& sample) {
   auto result = [mean](const Call& call) {
     if (auto given = dtype_argument(call)) return *given;
     DType d = call.type("self").dtype;
@@ -75,9 +76,8 @@ void add_sum(OpTable& ops, const std::string& name, ReduceOp op, bool mean, Prep
 LoopValue without_nan(LoopBuilder& b, const LoopValue& x, DType compute) {
   LoopBuilder* p = &b;
   if (!is_float(x.dtype)) return x;
-  return map1(b, x, compute, compute, [p, compute](ExprId v) {
-    return p->where(p->op(ScalarOp::isnan, {v}), number_expr(*p, 0, compute), v);
-  });
+  return map1(b, x, compute, compute,
+              [p, compute](ExprId v) { return p->where(p->op(ScalarOp::isnan, {v}), number_expr(*p, 0, compute), v); });
 }
 
 void add_sums(OpTable& ops) {
@@ -108,7 +108,8 @@ void add_extremes(OpTable& ops) {
     const char *name, *sample;
     ReduceOp op;
   };
-  for (Row row : {Row{"amax.default", "(f32[3,4,5], [1, 2], True)", ReduceOp::max}, Row{"amin.default", "(f32[3,4], [0])", ReduceOp::min},
+  for (Row row : {Row{"amax.default", "(f32[3,4,5], [1, 2], True)", ReduceOp::max},
+                  Row{"amin.default", "(f32[3,4], [0])", ReduceOp::min},
                   Row{"max.default", "(f32[3,4])", ReduceOp::max}, Row{"min.default", "(f32[3,4])", ReduceOp::min}})
     ops.add(format("aten.{}", row.name))
         .infer([](const Call& call) -> Types { return one(reduced_type(call, call.type("self").dtype)); })
@@ -131,9 +132,8 @@ void add_extremes(OpTable& ops) {
           LoopValue x = call.tensor("self");
           Dims dims = reduced_dims(call);
           if (dims.empty()) return std::vector<LoopValue>{x, b.full({}, int_expr(b, 0), DType::i64)};
-          return std::vector<LoopValue>{
-              b.reduce(row.value, x, dims, keeps_dims(call), x.dtype, x.dtype, ""),
-              b.reduce(row.place, x, dims, keeps_dims(call), x.dtype, DType::i64, ".place")};
+          return std::vector<LoopValue>{b.reduce(row.value, x, dims, keeps_dims(call), x.dtype, x.dtype, ""),
+                                        b.reduce(row.place, x, dims, keeps_dims(call), x.dtype, DType::i64, ".place")};
         })
         .sample(format("aten.{}(f32[3,4], 1)", row.name))
         .sample(format("aten.{}(i64[3,4], 0, True)", row.name));
@@ -145,8 +145,9 @@ void add_extremes(OpTable& ops) {
       .lower_many([](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
         LoopValue x = call.tensor("self");
         Dims dims = reduced_dims(call);
-        return std::vector<LoopValue>{reduce_dims(b, ReduceOp::min, x, dims, keeps_dims(call), x.dtype, x.dtype, ".min"),
-                                      reduce_dims(b, ReduceOp::max, x, dims, keeps_dims(call), x.dtype, x.dtype, ".max")};
+        return std::vector<LoopValue>{
+            reduce_dims(b, ReduceOp::min, x, dims, keeps_dims(call), x.dtype, x.dtype, ".min"),
+            reduce_dims(b, ReduceOp::max, x, dims, keeps_dims(call), x.dtype, x.dtype, ".max")};
       })
       .sample("aten.aminmax.default(f32[3,4], dim=1)");
   // Without dim, the place in the flattened tensor.
@@ -161,7 +162,8 @@ void add_extremes(OpTable& ops) {
           LoopValue x = call.tensor("self");
           Dims dims = reduced_dims(call);
           if (dims.empty()) return b.full({}, int_expr(b, 0), DType::i64);
-          return b.reduce(high ? ReduceOp::argmax : ReduceOp::argmin, x, dims, keeps_dims(call), x.dtype, DType::i64, "");
+          return b.reduce(high ? ReduceOp::argmax : ReduceOp::argmin, x, dims, keeps_dims(call), x.dtype, DType::i64,
+                          "");
         })
         .sample(name + "(f32[3,4], -1)")
         .sample(name + "(f32[3,4])")
@@ -172,9 +174,10 @@ void add_extremes(OpTable& ops) {
     const char *name, *sample;
     ReduceOp op;
   };
-  for (Truth row : {Truth{"any.default", "(bool[3,4])", ReduceOp::any}, Truth{"any.dim", "(f32[3,4], 1, True)", ReduceOp::any},
-                    Truth{"any.dims", "(bool[3,4], [0, 1])", ReduceOp::any}, Truth{"all.default", "(bool[3,4])", ReduceOp::all},
-                    Truth{"all.dim", "(i64[3,4], 0)", ReduceOp::all}, Truth{"all.dims", "(bool[3,4], [0])", ReduceOp::all}}) {
+  for (Truth row :
+       {Truth{"any.default", "(bool[3,4])", ReduceOp::any}, Truth{"any.dim", "(f32[3,4], 1, True)", ReduceOp::any},
+        Truth{"any.dims", "(bool[3,4], [0, 1])", ReduceOp::any}, Truth{"all.default", "(bool[3,4])", ReduceOp::all},
+        Truth{"all.dim", "(i64[3,4], 0)", ReduceOp::all}, Truth{"all.dims", "(bool[3,4], [0])", ReduceOp::all}}) {
     auto dtype = [](const Call& call) { return call.type("self").dtype == DType::u8 ? DType::u8 : DType::b8; };
     ops.add(format("aten.{}", row.name))
         .infer([dtype](const Call& call) -> Types { return one(reduced_type(call, dtype(call))); })
@@ -214,8 +217,8 @@ void add_variances(OpTable& ops) {
             LoopValue squares = squared_deviations(b, x, mean, dims, keep, compute, ".squares");
             LoopBuilder* p = &b;
             ExprId n = b.cvt(b.index(count_of(x.sizes, dims)), compute);
-            ExprId divisor = b.op(ScalarOp::max, {b.sub(n, number_expr(b, correction_of(call), compute)),
-                                                  number_expr(b, 0, compute)});
+            ExprId divisor = b.op(ScalarOp::max,
+                                  {b.sub(n, number_expr(b, correction_of(call), compute)), number_expr(b, 0, compute)});
             LoopValue var = map1(b, squares, compute, x.dtype, [p, divisor, root](ExprId s) {
               ExprId v = p->div(s, divisor);
               return root ? p->op(ScalarOp::sqrt, {v}) : v;
@@ -257,9 +260,10 @@ void add_norms(OpTable& ops) {
   struct Row {
     const char *name, *order, *sample;
   };
-  for (Row row : {Row{"linalg_vector_norm.default", "ord", "(f32[3,4], 2, [1], True)"}, Row{"norm.Scalar", "p", "(f32[3,4])"},
-                  Row{"norm.ScalarOpt_dim", "p", "(f32[3,4], 3, [0])"}, Row{"linalg_vector_norm.default", "ord", ""},
-                  Row{"frobenius_norm.dim", nullptr, "(f32[3,4], [0, 1])"}}) {
+  for (Row row :
+       {Row{"linalg_vector_norm.default", "ord", "(f32[3,4], 2, [1], True)"}, Row{"norm.Scalar", "p", "(f32[3,4])"},
+        Row{"norm.ScalarOpt_dim", "p", "(f32[3,4], 3, [0])"}, Row{"linalg_vector_norm.default", "ord", ""},
+        Row{"frobenius_norm.dim", nullptr, "(f32[3,4], [0, 1])"}}) {
     std::string name = format("aten.{}", row.name);
     if (ops.find(name)) continue;
     auto dtype = [](const Call& call) { return dtype_argument(call).value_or(call.type("self").dtype); };
@@ -288,9 +292,8 @@ void add_norms(OpTable& ops) {
           return p->op(ScalarOp::exp, {p->sub(v[0], v[1])});
         });
         LoopValue sum = reduce_dims(b, ReduceOp::sum, terms, dims, true, compute, compute, ".sum");
-        LoopValue y = b.map({sum, finite}, sum.sizes, compute, x.dtype, [p](const std::vector<ExprId>& v) {
-          return p->add(p->op(ScalarOp::log, {v[0]}), v[1]);
-        });
+        LoopValue y = b.map({sum, finite}, sum.sizes, compute, x.dtype,
+                            [p](const std::vector<ExprId>& v) { return p->add(p->op(ScalarOp::log, {v[0]}), v[1]); });
         return keeps_dims(call) ? y : b.reshape(y, reduced_sizes(x.sizes, dims, false));
       })
       .sample("aten.logsumexp.default(f32[3,4], [1])")
@@ -302,7 +305,8 @@ void add_norms(OpTable& ops) {
 void add_softmaxes(OpTable& ops) {
   for (bool log : {false, true})
     for (bool composite : {true, false}) {
-      std::string name = format("aten.{}{}softmax.{}", composite ? "" : "_", log ? "log_" : "", composite ? "int" : "default");
+      std::string name =
+          format("aten.{}{}softmax.{}", composite ? "" : "_", log ? "log_" : "", composite ? "int" : "default");
       auto dtype = [composite](const Call& call) {
         DType d = call.type("self").dtype;
         if (composite) return call.dtype("dtype").value_or(d);
@@ -311,8 +315,7 @@ void add_softmaxes(OpTable& ops) {
       ops.add(name)
           .infer([dtype](const Call& call) -> Types {
             const TensorType& x = call.type("self");
-            if (!is_float(dtype(call)))
-              return fail(Kind::bad_graph, "`{}` of {}", call.op(), dtype_name(dtype(call)));
+            if (!is_float(dtype(call))) return fail(Kind::bad_graph, "`{}` of {}", call.op(), dtype_name(dtype(call)));
             return one(contiguous_type(call, dtype(call), x.sizes));
           })
           .lower([dtype, log](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
@@ -395,12 +398,14 @@ void add_scans(OpTable& ops) {
       .sample("aten.diff.default(bool[3,5])");
   // sum of the diagonal
   ops.add("aten.trace.default")
-      .infer([](const Call& call) -> Types { return one(contiguous_type(call, sum_dtype(call.type("self").dtype), {})); })
+      .infer(
+          [](const Call& call) -> Types { return one(contiguous_type(call, sum_dtype(call.type("self").dtype), {})); })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
         LoopValue x = call.tensor("self");
         DType dtype = sum_dtype(x.dtype);
-        LoopValue diagonal = b.from(x.dtype, {sym_min(x.sizes[0], x.sizes[1])},
-                                    [x](const Index& i) { return x.at({i[0], i[0]}); });
+        LoopValue diagonal = b.from(x.dtype, {sym_min(x.sizes[0], x.sizes[1])}, [x](const Index& i) {
+          return x.at({i[0], i[0]});
+        });
         return b.reduce(ReduceOp::sum, diagonal, {0}, false, accumulate_type(dtype), dtype, "");
       })
       .sample("aten.trace.default(f32[3,4])");

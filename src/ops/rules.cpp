@@ -135,8 +135,8 @@ LoopValue operand(LoopBuilder& b, const LowerCall& call, const std::string& name
 ExprId MapCall::number(double value) const { return number_expr(b, value, type); }
 
 LowerOne mapped(std::vector<std::string> args, Out out, MapRule f, bool round_numbers) {
-  return [args = std::move(args), out, f = std::move(f), round_numbers](
-             LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+  return [args = std::move(args), out, f = std::move(f), round_numbers](LoopBuilder& b,
+                                                                        const LowerCall& call) -> Result<LoopValue> {
     DType compute = compute_dtype(call, args, out);
     DType result = out == Out::boolean ? DType::b8 : compute;
     std::vector<LoopValue> inputs;
@@ -236,7 +236,8 @@ ExprId lowest(LoopBuilder& b, DType dtype) {
 ExprId highest(LoopBuilder& b, DType dtype) {
   if (is_bool(dtype)) return b.pool().constant(1, DType::b8);
   if (is_float(dtype)) return b.number(std::numeric_limits<double>::infinity(), dtype);
-  if (is_unsigned(dtype)) return b.cvt(b.index(dtype == DType::u64 ? -1 : (int64_t(1) << (8 * dtype_bytes(dtype))) - 1), dtype);
+  if (is_unsigned(dtype))
+    return b.cvt(b.index(dtype == DType::u64 ? -1 : (int64_t(1) << (8 * dtype_bytes(dtype))) - 1), dtype);
   return b.cvt(b.index(INT64_MAX >> (64 - 8 * dtype_bytes(dtype))), dtype);
 }
 
@@ -288,7 +289,8 @@ LoopValue per_channel(LoopBuilder& b, const LoopValue& x, int64_t rank) {
 LoopValue mean_over(LoopBuilder& b, const LoopValue& x, const std::vector<int64_t>& dims, bool keepdim, DType compute,
                     const std::string& suffix) {
   ExprId n = b.cvt(b.index(count_of(x.sizes, dims)), compute);
-  LoopValue sum = dims.empty() ? b.convert(x, compute) : b.reduce(ReduceOp::sum, x, dims, keepdim, compute, compute, "");
+  LoopValue sum =
+      dims.empty() ? b.convert(x, compute) : b.reduce(ReduceOp::sum, x, dims, keepdim, compute, compute, "");
   LoopBuilder* builder = &b;
   return b.materialize(map1(b, sum, compute, compute, [builder, n](ExprId s) { return builder->div(s, n); }), suffix);
 }

@@ -35,9 +35,7 @@ SymList format_strides(const Call& call, const TensorType& type);
 inline DType float_dtype(DType d) { return is_float(d) || is_complex(d) ? d : DType::f32; }
 inline DType sum_dtype(DType d) { return is_float(d) || is_complex(d) ? d : DType::i64; }
 // The type that sums and normalisations of `d` run in.
-inline DType accumulate_type(DType d) {
-  return d == DType::f64 ? DType::f64 : is_float(d) ? DType::f32 : DType::i64;
-}
+inline DType accumulate_type(DType d) { return d == DType::f64 ? DType::f64 : is_float(d) ? DType::f32 : DType::i64; }
 
 // ---- pointwise rows
 enum class Out {
@@ -58,9 +56,9 @@ LoopValue operand(LoopBuilder& b, const LowerCall& call, const std::string& name
 // f of the operands in the computing type; what it returns is converted to the result's type.
 struct MapCall {
   LoopBuilder& b;
-  LowerCall call;  // a copy: the rule runs when the element is asked for
-  DType type;  // the computing type as storage, e.g. bf16
-  ExprId number(double value) const;                  // in the computing type's register
+  LowerCall call;                     // a copy: the rule runs when the element is asked for
+  DType type;                         // the computing type as storage, e.g. bf16
+  ExprId number(double value) const;  // in the computing type's register
   ExprId scalar(std::string_view name) const { return call.scalar(b, name, type); }
 };
 using MapRule = std::function<Result<ExprId>(const MapCall&, const std::vector<ExprId>&)>;
@@ -70,11 +68,11 @@ OpRow& add_map(OpTable& ops, const std::string& name, std::vector<std::string> a
                bool round_numbers = false);
 
 // ---- expressions
-bool is_float_sym(const Sym& a);                 // a symbolic float (a call over doubles)
-ExprId sym_expr(LoopBuilder& b, const Sym& a);   // a symbolic float as an f64 expression
+bool is_float_sym(const Sym& a);                // a symbolic float (a call over doubles)
+ExprId sym_expr(LoopBuilder& b, const Sym& a);  // a symbolic float as an f64 expression
 ExprId number_expr(LoopBuilder& b, double value, DType dtype);
-ExprId truth(LoopBuilder& b, ExprId x);          // x != 0 as bool; NaN is true
-ExprId lowest(LoopBuilder& b, DType dtype);      // -inf, or the least integer
+ExprId truth(LoopBuilder& b, ExprId x);      // x != 0 as bool; NaN is true
+ExprId lowest(LoopBuilder& b, DType dtype);  // -inf, or the least integer
 ExprId highest(LoopBuilder& b, DType dtype);
 inline ExprId int_expr(LoopBuilder& b, int64_t value) { return b.index(Sym(value)); }
 ExprId all_of(LoopBuilder& b, const std::vector<ExprId>& conditions);  // and; true when empty

@@ -34,9 +34,7 @@ DType real_part(DType d) {
   }
 }
 
-DType complex_of(DType d) {
-  return d == DType::f64 ? DType::c128 : d == DType::f16 ? DType::c32 : DType::c64;
-}
+DType complex_of(DType d) { return d == DType::f64 ? DType::c128 : d == DType::f16 ? DType::c32 : DType::c64; }
 
 // The lower class (0-d tensors below tensors, numbers below both) counts only with a higher category.
 std::optional<DType> combine(std::optional<DType> higher, std::optional<DType> lower) {
@@ -232,8 +230,7 @@ std::optional<SymList> view_strides(const TensorType& type, const SymList& sizes
   for (int64_t d = type.rank() - 1; d >= 0; --d) {
     size_t i = static_cast<size_t>(d);
     old_count *= type.sizes[i];
-    bool chunk_ends =
-        d == 0 || (!is_one(type.sizes[i - 1]) && !proves_eq(type.strides[i - 1], old_count * base));
+    bool chunk_ends = d == 0 || (!is_one(type.sizes[i - 1]) && !proves_eq(type.strides[i - 1], old_count * base));
     if (!chunk_ends) continue;
     while (at >= 0 && (!proves_eq(new_count, old_count) || is_one(sizes[static_cast<size_t>(at)]))) {
       // The chunk is used up in this dim's middle when more were taken than there are.

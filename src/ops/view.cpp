@@ -97,8 +97,9 @@ void add_permutations(OpTable& ops) {
         .sample(format("aten.{}(f32[2,3])", name))
         .sample(format("aten.{}(f32[3])", name));
   for (const char* name : {"mT.default", "mH.default", "matrix_H.default", "adjoint.default"})
-    add_permutation(ops, name, [](const Call&, int64_t rank) { return swapped(rank, rank - 2, rank - 1); })
-        .sample(format("aten.{}(f32[2,3])", name));
+    add_permutation(ops, name, [](const Call&, int64_t rank) {
+      return swapped(rank, rank - 2, rank - 1);
+    }).sample(format("aten.{}(f32[2,3])", name));
   add_permutation(ops, "numpy_T.default", [](const Call&, int64_t rank) {
     std::vector<int> order = straight(rank);
     std::reverse(order.begin(), order.end());
@@ -106,9 +107,12 @@ void add_permutations(OpTable& ops) {
   }).sample("aten.numpy_T.default(f32[2,3,4])");
   for (const char* base : {"movedim", "moveaxis"})
     for (const char* form : {"int", "intlist"})
-      add_permutation(ops, format("{}.{}", base, form), [](const Call& call, int64_t rank) {
-        return moved(call.integers("source"), call.integers("destination"), rank);
-      }).sample(format("aten.{}.{}(f32[2,3,4], {})", base, form, std::string(form) == "int" ? "0, -1" : "[0, 1], [1, 2]"));
+      add_permutation(ops, format("{}.{}", base, form),
+                      [](const Call& call, int64_t rank) {
+                        return moved(call.integers("source"), call.integers("destination"), rank);
+                      })
+          .sample(format("aten.{}.{}(f32[2,3,4], {})", base, form,
+                         std::string(form) == "int" ? "0, -1" : "[0, 1], [1, 2]"));
 }
 
 // ---- shape
@@ -147,17 +151,20 @@ void add_reshapes(OpTable& ops) {
   SizesRule as_other = [](const Call& call) -> Result<SymList> { return call.type("other").sizes; };
   add_reshape(ops, "view_as.default", as_other).sample("aten.view_as.default(f32[4,6], f32[8,3])");
   add_reshape(ops, "reshape_as.default", as_other).sample("aten.reshape_as.default(f32[4,6], f32[8,3])");
-  add_reshape(ops, "flatten.using_ints", [](const Call& call) -> Result<SymList> {
-    const SymList& old = call.type("self").sizes;
-    int64_t rank = static_cast<int64_t>(old.size());
-    if (rank == 0) return SymList{1};
-    int64_t first = call.dim("start_dim", rank), last = call.dim("end_dim", rank);
-    if (first == last) return old;
-    SymList out(old.begin(), old.begin() + first);
-    out.push_back(product(SymList(old.begin() + first, old.begin() + last + 1)));
-    out.insert(out.end(), old.begin() + last + 1, old.end());
-    return out;
-  }).sample("aten.flatten.using_ints(f32[2,3,4], 1)").sample("aten.flatten.using_ints(f32[])");
+  add_reshape(ops, "flatten.using_ints",
+              [](const Call& call) -> Result<SymList> {
+                const SymList& old = call.type("self").sizes;
+                int64_t rank = static_cast<int64_t>(old.size());
+                if (rank == 0) return SymList{1};
+                int64_t first = call.dim("start_dim", rank), last = call.dim("end_dim", rank);
+                if (first == last) return old;
+                SymList out(old.begin(), old.begin() + first);
+                out.push_back(product(SymList(old.begin() + first, old.begin() + last + 1)));
+                out.insert(out.end(), old.begin() + last + 1, old.end());
+                return out;
+              })
+      .sample("aten.flatten.using_ints(f32[2,3,4], 1)")
+      .sample("aten.flatten.using_ints(f32[])");
   add_reshape(ops, "ravel.default", [](const Call& call) -> Result<SymList> {
     return SymList{product(call.type("self").sizes)};
   }).sample("aten.ravel.default(f32[2,3])");
@@ -185,7 +192,8 @@ Dims squeezed_dims(const Call& call) {
 }
 
 void add_size_one_dims(OpTable& ops) {
-  for (const char* form : {"squeeze.default", "squeeze.dim", "squeeze.dims", "squeeze_copy.default", "squeeze_copy.dim"}) {
+  for (const char* form :
+       {"squeeze.default", "squeeze.dim", "squeeze.dims", "squeeze_copy.default", "squeeze_copy.dim"}) {
     std::string name = form;
     add_view(
         ops, name,
@@ -202,7 +210,10 @@ void add_size_one_dims(OpTable& ops) {
           for (size_t i = gone.size(); i-- > 0;) x = b.squeeze(x, gone[i]);
           return x;
         })
-        .sample("aten." + name + "(f32[1,3,1]" + (name.ends_with("dim") ? ", 0)" : name.ends_with("dims") ? ", [0, -1])" : ")"));
+        .sample("aten." + name + "(f32[1,3,1]" +
+                (name.ends_with("dim")    ? ", 0)"
+                 : name.ends_with("dims") ? ", [0, -1])"
+                                          : ")"));
   }
   for (const char* form : {"unsqueeze.default", "unsqueeze_copy.default"})
     add_view(
@@ -251,9 +262,7 @@ void add_expands(OpTable& ops) {
           for (size_t i = sizes.size(); i-- > 0;) {
             int64_t d = static_cast<int64_t>(i) - static_cast<int64_t>(sizes.size()) + x.rank();
             Sym size = d >= 0 ? x.sizes[at(d)] : Sym(1);
-            Sym stride = d >= 0                   ? x.strides[at(d)]
-                         : i + 1 < sizes.size() ? sizes[i + 1] * out.strides[i + 1]
-                                                : Sym(1);
+            Sym stride = d >= 0 ? x.strides[at(d)] : i + 1 < sizes.size() ? sizes[i + 1] * out.strides[i + 1] : Sym(1);
             out.strides[i] = is_one(size) && !is_one(sizes[i]) ? Sym(0) : stride;
           }
           return one(std::move(out));
@@ -364,7 +373,8 @@ std::vector<Span> even_spans(const Call& call, int64_t dim, const Sym& size) {
   std::vector<Span> spans;
   size_t pieces = call.node().outputs.size();
   if (whole.is_constant() && size.is_constant())
-    pieces = static_cast<size_t>(std::max<int64_t>(1, size.value() == 0 ? 1 : (whole.value() + size.value() - 1) / size.value()));
+    pieces = static_cast<size_t>(
+        std::max<int64_t>(1, size.value() == 0 ? 1 : (whole.value() + size.value() - 1) / size.value()));
   for (size_t i = 0; i < pieces; ++i) {
     Sym start = size * Sym(static_cast<int64_t>(i));
     spans.push_back({dim, start, i + 1 < pieces ? size : whole - start, 1});
