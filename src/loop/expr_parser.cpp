@@ -230,7 +230,7 @@ class ExprParser {
       if (storage && is_low_precision(*storage) && type(args[0]) == DType::f32)
         return pool_.round_to(args[0], *storage);
     }
-    auto op = scalar_op_from_name(name);
+    auto op = name == "not" ? ScalarOp::lnot : scalar_op_from_name(name);
     if (!op || *op == ScalarOp::cvt || *op == ScalarOp::round_to)
       return fail(lexer_.error(format("unknown function `{}`", name)));
     return apply(*op, std::move(args));

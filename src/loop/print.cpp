@@ -163,7 +163,7 @@ class ExprPrinter {
       const Binding left = infix->binding == comparison ? right : infix->binding;
       return wrap(infix->binding, outer, print(e.args[0], left) + infix->text + print(e.args[1], right));
     }
-    return format("{}({})", scalar_op_name(e.op), list(e.args));
+    return format("{}({})", e.op == ScalarOp::lnot ? "not" : scalar_op_name(e.op), list(e.args));
   }
 
   const Loops& loops_;
