@@ -299,7 +299,7 @@ class Parser {
     TD_CHECK_OK(lexer_.expect("="));
     Lexer body = lexer_;
     for (int depth = 0; depth > 0 || !lexer_.at(":"); lexer_.next()) {
-      if (lexer_.at_end()) return fail(lexer_.error("expected `:` and a type"));
+      if (lexer_.at_end()) return fail(body.error("expected `:` and a type behind this"));
       depth += (lexer_.at("(") || lexer_.at("[")) - (lexer_.at(")") || lexer_.at("]"));
     }
     lexer_.next();
