@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "emit/cpu/attention.h"
 #include "emit/cpu/conv.h"
 #include "emit/cpu/depthwise.h"
 #include "emit/cpu/kernel_testing.h"
@@ -50,7 +51,7 @@ vf32 a0 = m * 1.0f, a1 = m * 2.0f, a2 = m * 3.0f, a3 = m * 4.0f, a4 = m * 5.0f, 
   store_f32((f32*)p[2], a0 + a1 + a2 + a3 + a4 + a5 + a6 + a7 + a8 + a9 + a10 + a11);
 }
 )",
-                              target, compiler);
+                              target, compiler, "-O2");
   std::vector<float> m(16, 0.999f), d(16, 0.5f), o(16);
   char* p[] = {reinterpret_cast<char*>(m.data()), reinterpret_cast<char*>(d.data()), reinterpret_cast<char*>(o.data())};
   const auto kernel = library.kernel("peak");
@@ -73,7 +74,7 @@ void report(std::vector<Row> rows, const TestTarget& target, const std::string& 
   if (rows.empty()) return;
   std::string source;
   for (const Row& row : rows) source += with_units(row.kernel, row.name);
-  const KernelLibrary library(source, target, compiler);
+  const KernelLibrary library(source, target, compiler, "-O2");
   std::printf("%zu kernels, %zu KB of text, compiled in %.2f s\n", rows.size(), source.size() >> 10, library.seconds());
   for (Row& row : rows) {
     const double peak = measure_peak(target, compiler) * scale;
@@ -293,6 +294,64 @@ void bench_depthwise(const TestTarget& target, const std::string& compiler) {
   report(std::move(rows), target, compiler);
 }
 
+Row attention_row(const TestTarget& target, int64_t heads, int64_t kv_heads, int64_t m, int64_t t, int64_t d,
+                  bool causal, bool mask, bool dynamic) {
+  AttentionSpec spec;
+  spec.isa = target.isa;
+  spec.batch = Size::of(1);
+  spec.rows = dynamic ? Size::dynamic("s[0]") : Size::of(m);
+  spec.keys = dynamic ? Size::dynamic("s[1]") : Size::of(t);
+  spec.heads = heads;
+  spec.kv_heads = kv_heads;
+  spec.dim = spec.value_dim = d;
+  spec.q = "p[0]";
+  spec.k = "p[1]";
+  spec.v = "p[2]";
+  spec.q_row = spec.k_row = spec.v_row = Size::of(d);
+  spec.q_batch = spec.k_batch = spec.v_batch = Size::of(0);
+  spec.q_head = Size::of(m * d);
+  spec.k_head = spec.v_head = Size::of(t * d);
+  spec.scale = 1 / std::sqrt(static_cast<double>(d));
+  spec.causal = causal;
+  spec.preamble = "f32* const out = (f32*)p[3]; const f32* const mask = (const f32*)p[4]; (void)out, (void)mask;\n";
+  if (mask)
+    spec.modify_score = [t](const std::string& acc, const std::vector<std::string>& i, const std::string& count) {
+      return format("{0} = {0} + load_f32(mask + {1} * {2} + {3}{4});\n", acc, i[2], t, i[3],
+                    count.empty() ? "" : ", " + count);
+    };
+  spec.epilogue = [=](const std::string& acc, const std::vector<std::string>& i, const std::string& count) {
+    return format("store_f32(out + ({0} * {1} + {2}) * {3} + {4}, {5}{6});\n", i[1], m, i[2], d, i[3], acc,
+                  count.empty() ? "" : ", " + count);
+  };
+  const std::string label = format("f32 {}/{} heads {}x{} d{}{}{}{}", heads, kv_heads, m, t, d, causal ? " causal" : "",
+                                   mask ? " mask" : "", dynamic ? " dynamic" : "");
+  const std::string name = format("a_{}_{}_{}_{}_{}_{}{}{}", heads, kv_heads, m, t, d, causal, mask, dynamic);
+  return {label,
+          name,
+          emit_attention(spec, name),
+          (causal ? 2.0 : 4.0) * static_cast<double>(heads * m * t * d),
+          {m, t},
+          {filled(static_cast<size_t>(heads * m * d), 1), filled(static_cast<size_t>(kv_heads * t * d), 2),
+           filled(static_cast<size_t>(kv_heads * t * d), 3), filled(static_cast<size_t>(heads * m * d), 4),
+           filled(static_cast<size_t>(m * t), 5)}};
+}
+
+void bench_attention(const TestTarget& target, const std::string& compiler) {
+  std::vector<Row> rows;
+  for (bool causal : {false, true})
+    for (int64_t size : {128, 512, 2048})
+      rows.push_back(
+          attention_row(target, size == 2048 ? 4 : 12, size == 2048 ? 4 : 12, size, size, 64, causal, false, false));
+  rows.push_back(attention_row(target, 12, 12, 128, 128, 64, false, true, false));
+  rows.push_back(attention_row(target, 12, 12, 512, 512, 64, false, true, false));
+  rows.push_back(attention_row(target, 12, 12, 512, 512, 64, true, false, true));
+  rows.push_back(attention_row(target, 12, 12, 197, 197, 64, false, false, false));
+  rows.push_back(attention_row(target, 8, 8, 512, 512, 128, true, false, false));
+  for (int64_t t : {512, 4096})
+    for (int64_t group : {1, 4, 8}) rows.push_back(attention_row(target, 8 * group, 8, 1, t, 64, false, false, false));
+  report(std::move(rows), target, compiler);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -302,5 +361,6 @@ int main(int argc, char** argv) {
   if (what == "matmul") bench_matmul(target, compiler);
   if (what == "conv") bench_conv(target, compiler);
   if (what == "depthwise") bench_depthwise(target, compiler);
+  if (what == "attention") bench_attention(target, compiler);
   return 0;
 }

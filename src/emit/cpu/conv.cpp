@@ -297,7 +297,7 @@ vf32 acc = load_f32(t + i * 64 + c);
 
   // Calls for one tile over the panel's columns.
   std::string cover(int rows, const std::vector<Taps>& groups, bool checked, bool edge) {
-    const int slice = spec_.isa.wide() ? 64 : rows == 1 ? 64 : rows == 2 ? 32 : 16;
+    const int slice = spec_.isa.wide() ? 64 : lanes_ * (rows == 1 ? 8 : rows == 2 ? 4 : 2);
     auto call = [&](int vectors, bool masked, const std::string& at, const std::string& count) {
       std::string out =
           format("{}(p, s, x, wp + {}{}, ih0, k0, k1, iw0, panel_words, ",
@@ -311,7 +311,7 @@ vf32 acc = load_f32(t + i * 64 + c);
       if (slice == 64) return call(64 / lanes_, false, "0", "");
       return format("for (i64 c = 0; c < 64; c += {}) {}", slice, call(slice / lanes_, false, "c", ""));
     }
-    const int width = static_cast<int>(out_channels_ % 64), step = spec_.isa.wide() ? 64 : 16;
+    const int width = static_cast<int>(out_channels_ % 64), step = spec_.isa.wide() ? 64 : 2 * lanes_;
     const int full = width / step * step, rest = width - full;
     if (full) append(out, "for (i64 c = 0; c < {}; c += {}) {}", full, step, call(step / lanes_, false, "c", ""));
     if (rest)

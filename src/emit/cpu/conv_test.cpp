@@ -133,6 +133,7 @@ TEST(Conv, AgreesWithReference) {
     std::vector<Case> all = cases();
     if (target.isa.wide() && !target.isa.bf16_dot)
       std::erase_if(all, [](const Case& c) { return c.dtype == DType::f32; });
+    if (target.isa.lanes == 4) std::erase_if(all, [i = 0](const Case&) mutable { return i++ % 4 != 0; });
     for (const Case& c : all) source += with_units(emit_conv(spec_of(c, target.isa), c.name()), c.name());
     const KernelLibrary library(source, target);
     std::printf("%s: %zu kernels, %zu KB of text, %.1f s\n", target.label.c_str(), all.size(), source.size() >> 10,

@@ -105,14 +105,16 @@ std::vector<Case> cases() {
 
 TEST(Depthwise, AgreesWithReference) {
   for (const TestTarget& target : host_targets()) {
-    if (target.isa.wide() && !target.isa.bf16_dot && host_targets().size() == 3) continue;  // as the first target
+    if (target.isa.wide() && !target.isa.bf16_dot && host_targets().size() == 4) continue;  // as the first target
     SCOPED_TRACE(target.label);
     std::string source;
-    for (const Case& c : cases()) source += with_units(emit_depthwise(spec_of(c, target.isa), c.name()), c.name());
+    std::vector<Case> all = cases();
+    if (target.isa.lanes == 4) std::erase_if(all, [i = 0](const Case&) mutable { return i++ % 3 != 0; });
+    for (const Case& c : all) source += with_units(emit_depthwise(spec_of(c, target.isa), c.name()), c.name());
     const KernelLibrary library(source, target);
-    std::printf("%s: %zu kernels, %zu KB of text, %.1f s\n", target.label.c_str(), cases().size(), source.size() >> 10,
+    std::printf("%s: %zu kernels, %zu KB of text, %.1f s\n", target.label.c_str(), all.size(), source.size() >> 10,
                 library.seconds());
-    for (const Case& c : cases()) check(c, library);
+    for (const Case& c : all) check(c, library);
   }
 }
 

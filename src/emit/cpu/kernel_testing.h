@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "emit/cpu/prelude.h"
 #include "emit/cpu/tile.h"
 
 namespace toroid::emit::testing {
@@ -28,15 +29,12 @@ struct TestTarget {
 };
 
 inline TestTarget avx512_target() {
-  return {{.lanes = 16, .bf16_dot = true},
-          "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mfma -mavx2 -mf16c -mprefer-vector-width=512",
-          "avx512"};
+  return {{.lanes = 16, .bf16_dot = true}, "-march=x86-64-v4 -mavx512bf16", "avx512"};
 }
 inline TestTarget avx512_plain_target() {
-  return {{.lanes = 16, .bf16_dot = false},
-          "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mavx2 -mf16c",
-          "avx512_plain"};
+  return {{.lanes = 16, .bf16_dot = false}, "-march=x86-64-v4", "avx512_plain"};
 }
+inline TestTarget plain_target() { return {{.lanes = 4, .bf16_dot = false}, "-march=x86-64", "plain"}; }
 inline TestTarget avx2_target() { return {{.lanes = 8, .bf16_dot = false}, "-march=x86-64-v3", "avx2"}; }
 
 // The targets that this machine runs.
@@ -47,65 +45,7 @@ inline std::vector<TestTarget> host_targets() {
     out.push_back(avx512_plain_target());
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) out.push_back(avx2_target());
-  return out;
-}
-
-// The part of the prelude that the kernels of this folder use.
-inline std::string testing_prelude(const Isa& isa) {
-  std::string out = format("#define LANES {}\n", isa.lanes);
-  out += R"(
-typedef float f32; typedef double f64; typedef long i64; typedef int i32; typedef unsigned short u16; typedef unsigned u32;
-typedef f32 vf32 __attribute__((vector_size(4 * LANES)));
-typedef i32 vi32 __attribute__((vector_size(4 * LANES)));
-typedef f32 vf32_any __attribute__((vector_size(4 * LANES), may_alias, aligned(1)));
-typedef i32 vi32_any __attribute__((vector_size(4 * LANES), may_alias, aligned(1)));
-typedef u16 vu16 __attribute__((vector_size(2 * LANES)));
-typedef u16 vu16_any __attribute__((vector_size(2 * LANES), may_alias, aligned(1)));
-typedef u32 vu32 __attribute__((vector_size(4 * LANES)));
-#define TD_INLINE static inline __attribute__((always_inline))
-TD_INLINE vf32 load_f32(const f32* p) { return *(const vf32_any*)p; }
-TD_INLINE void store_f32(f32* p, vf32 v) { *(vf32_any*)p = v; }
-TD_INLINE vf32 splat_f32(f32 x) { return x - (vf32){}; }
-#if LANES == 16
-TD_INLINE vf32 load_f32(const f32* p, i64 n) { return __builtin_ia32_loadups512_mask(p, (vf32){}, (u16)((1u << n) - 1)); }
-TD_INLINE void store_f32(f32* p, vf32 v, i64 n) { __builtin_ia32_storeups512_mask(p, v, (u16)((1u << n) - 1)); }
-#ifdef __clang__
-TD_INLINE vf32 fma(vf32 a, vf32 b, vf32 c) { return __builtin_elementwise_fma(a, b, c); }
-TD_INLINE vf32 max(vf32 a, vf32 b) { return __builtin_ia32_maxps512(a, b, 4); }
-#else
-TD_INLINE vf32 fma(vf32 a, vf32 b, vf32 c) { return __builtin_ia32_vfmaddps512_mask(a, b, c, (u16)-1, 4); }
-TD_INLINE vf32 max(vf32 a, vf32 b) { return __builtin_ia32_maxps512_mask(a, b, (vf32){}, (u16)-1, 4); }
-#endif
-#else
-static const i32 td_mask_table[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
-TD_INLINE vi32 first_lanes(i64 n) { return *(const vi32_any*)(td_mask_table + 8 - n); }
-TD_INLINE vf32 load_f32(const f32* p, i64 n) { return (vf32)__builtin_ia32_maskloadps256((const vf32*)p, first_lanes(n)); }
-TD_INLINE void store_f32(f32* p, vf32 v, i64 n) { __builtin_ia32_maskstoreps256((vf32*)p, first_lanes(n), v); }
-TD_INLINE vf32 max(vf32 a, vf32 b) { return __builtin_ia32_maxps256(a, b); }
-#ifdef __clang__
-TD_INLINE vf32 fma(vf32 a, vf32 b, vf32 c) { return __builtin_elementwise_fma(a, b, c); }
-#else
-TD_INLINE vf32 fma(vf32 a, vf32 b, vf32 c) { return __builtin_ia32_vfmaddps256(a, b, c); }
-#endif
-#endif
-TD_INLINE f32 hmax(vf32 v) { f32 r = v[0]; for (int i = 1; i < LANES; ++i) r = r > v[i] ? r : v[i]; return r; }
-TD_INLINE f32 hsum(vf32 v) {
-  f32 r[LANES]; store_f32(r, v);
-  for (int d = LANES / 2; d; d /= 2) for (int i = 0; i < d; ++i) r[i] += r[i + d];
-  return r[0];
-}
-TD_INLINE vf32 load_bf16(const u16* p) { return (vf32)(__builtin_convertvector(*(const vu16_any*)p, vu32) << 16); }
-TD_INLINE vf32 load_bf16(const u16* p, i64 n) { u16 t[LANES] = {}; for (i64 i = 0; i < n; ++i) t[i] = p[i]; return load_bf16(t); }
-TD_INLINE vf32 exp2(vf32 x) {
-  x = max(x, splat_f32(-126.0f));
-  const vf32 shift = splat_f32(12582912.0f);
-  const vf32 n = (x + shift) - shift, r = x - n;
-  vf32 q = splat_f32(1.32647e-3f);
-  q = fma(q, r, splat_f32(9.67151e-3f)); q = fma(q, r, splat_f32(5.550734e-2f)); q = fma(q, r, splat_f32(2.4022242e-1f));
-  q = fma(q, r, splat_f32(6.9314698e-1f)); q = fma(q, r, splat_f32(1.0f));
-  return (vf32)((vi32)q + (__builtin_convertvector(n, vi32) << 23));
-}
-)";
+  out.push_back(plain_target());
   return out;
 }
 
@@ -118,16 +58,17 @@ inline std::string with_units(const KernelText& kernel, const std::string& name)
 // One loaded library with many kernels.
 class KernelLibrary {
  public:
-  KernelLibrary(const std::string& source, const TestTarget& target, const std::string& compiler = "g++") {
+  KernelLibrary(const std::string& source, const TestTarget& target, const std::string& compiler = "g++",
+                const std::string& level = "-O1") {
     char folder[] = "/tmp/toroid-kernels-XXXXXX";
     if (!mkdtemp(folder)) throw std::runtime_error("mkdtemp");
     const std::string base = folder;
-    std::ofstream(base + "/k.cpp") << "namespace td {\n" << testing_prelude(target.isa) << source << "}\n";
+    std::ofstream(base + "/k.cpp") << prelude_for(source, {.lanes = target.isa.lanes}) << source << prelude_end();
     const auto start = std::chrono::steady_clock::now();
     const std::string command = format(
-        "{} -std=c++17 -O2 -ffp-contract=off -Wall -Wextra -Wno-psabi -Wno-unused-function -fno-exceptions -fno-rtti "
+        "{} -std=c++17 {} -ffp-contract=off -Wall -Wextra -Wno-psabi -Wno-unused-function -fno-exceptions -fno-rtti "
         "-fno-asynchronous-unwind-tables -fPIC -shared -nostdlib {} {}/k.cpp -o {}/k.so",
-        compiler, target.flags, base, base);
+        compiler, level, target.flags, base, base);
     const int status = std::system(command.c_str());
     seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (status == 0) handle_ = dlopen((base + "/k.so").c_str(), RTLD_NOW | RTLD_LOCAL);

@@ -359,8 +359,8 @@ vf32 acc = load_f32(t + i * 64 + x);
 
   // Calls that cover one tile of `rows` rows and a whole panel, or the last panel when `edge`.
   std::string cover(int rows, bool edge) {
-    // AVX2 has 16 registers: a panel is walked in slices of 16 columns, wider ones for one and two rows.
-    const int slice = spec_.isa.wide() ? 64 : rows == 1 ? 64 : rows == 2 ? 32 : 16;
+    // With 16 registers a panel is walked in slices of two vectors, wider ones for one and two rows.
+    const int slice = spec_.isa.wide() ? 64 : lanes_ * (rows == 1 ? 8 : rows == 2 ? 4 : 2);
     auto call = [&](int vectors, bool masked, const std::string& x, const std::string& count) {
       // A stored tile of a padded panel needs no mask: the epilogue has it.
       masked = masked && (direct_ || in_place());
@@ -380,7 +380,7 @@ vf32 acc = load_f32(t + i * 64 + x);
     if (!n_static())
       return format("for (i64 x = 0; x < cols; x += {0}) {1}", lanes_,
                     call(1, true, "x", format("cols - x < {0} ? cols - x : {0}", lanes_)));
-    const int width = static_cast<int>(spec_.n.value % 64), step = spec_.isa.wide() ? 64 : 16;
+    const int width = static_cast<int>(spec_.n.value % 64), step = spec_.isa.wide() ? 64 : 2 * lanes_;
     std::string out;
     const int full = width / step * step, rest = width - full;
     if (full == step) out += call(step / lanes_, false, "0", "");

@@ -111,7 +111,7 @@ std::vector<Case> cases() {
     for (BLayout layout : {BLayout::packed, BLayout::row_major, BLayout::transposed})
       for (int64_t m : sizes) {
         // Every m, with n and k walking through the sizes at different speeds.
-        for (int round = 0; round < (dtype == DType::f32 ? 3 : 2); ++round, ++turn)
+        for (int round = 0; round < (dtype == DType::f32 ? 2 : 1); ++round, ++turn)
           out.push_back({dtype, layout, turn % 5 == 4, turn % 7 == 3 ? 3 : 1, m, sizes[(turn * 7919 / 11 + round) % 8],
                          sizes[(turn * 104729 / 13 + 2) % 8], turn % 3 == 1, turn % 4 == 2});
       }
@@ -138,6 +138,8 @@ TEST(Matmul, AgreesWithReference) {
     // Without vdpbf16ps only bf16 differs from the first target.
     if (target.isa.wide() && !target.isa.bf16_dot)
       std::erase_if(all, [](const Case& c) { return c.dtype == DType::f32; });
+    // The narrow targets share their text: every second case, every fourth.
+    std::erase_if(all, [&, i = 0](const Case&) mutable { return i++ % (16 / target.isa.lanes) != 0; });
     for (const Case& c : all) source += with_units(emit_matmul(spec_of(c, target.isa), c.name()), c.name());
     const KernelLibrary library(source, target);
     std::printf("%s: %zu kernels, %zu KB of text, %.1f s\n", target.label.c_str(), all.size(), source.size() >> 10,
