@@ -7,7 +7,8 @@
 //                      values)
 //   [type vf64]        the snippet is taken only where that type is used
 // In the text $L is the number of lanes, $H half of it; $list(x #), $lows, $highs and $evens give `x 0, x 1, ...` for
-// all lanes, the lower or upper half, and all even lanes of two vectors; $xor4 all lanes with their number's bit 4
+// all lanes, the lower or upper half, and all even elements of two vectors ($twos)
+// or of two vectors the second of which begins one element early ($evens); $xor4 all lanes with their number's bit 4
 // flipped
 // ($halfxor4: of a half); $each(x #;) gives the same as $list without commas.
 // A copy for T whose names do not mention T is an overload: it is taken only where the type (vT if the text mentions
@@ -108,6 +109,7 @@ std::string expand_lists(const std::string& text, int lanes) {
                         {"$lows(", 0, half},
                         {"$highs(", half, lanes},
                         {"$evens(", 0, lanes},
+                        {"$twos(", 0, lanes},
                         {"$each(", 0, lanes, false},
                         {"$xor1(", 0, lanes, true, 1},
                         {"$xor2(", 0, lanes, true, 2},
@@ -133,8 +135,9 @@ std::string expand_lists(const std::string& text, int lanes) {
     }
     const std::string body = text.substr(begin, end - 1 - begin);
     for (int k = list->from; k < list->to; ++k) {
-      // Even lanes of two vectors, the second of which begins one element early.
-      const int lane = list->name == "$evens(" ? (k < half ? 2 * k : 2 * k + 1) : k ^ list->exchange;
+      const int lane = list->name == "$twos("    ? 2 * k
+                       : list->name == "$evens(" ? (k < half ? 2 * k : 2 * k + 1)
+                                                 : k ^ list->exchange;
       out += replace_all(body, "#", std::to_string(lane));
       if (k + 1 < list->to) out += list->commas ? ", " : " ";
     }
