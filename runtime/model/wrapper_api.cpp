@@ -42,6 +42,11 @@ int td_bad_size(TdError* e, int index, const char* name, int dim, int64_t got, c
                  in, expected);
 }
 
+int td_bad_number(TdError* e, int index, const char* name, int dim, int64_t got, const char* expected, int64_t value) {
+  return td_fail(e, 1, "input %d (`%s`): size %d is %lld, must be %s, which is %lld here", index, name, dim,
+                 static_cast<long long>(got), expected, static_cast<long long>(value));
+}
+
 int td_is_contiguous(const TdView* view) { return contiguous(view->sizes, view->strides, view->rank); }
 
 void td_copy_strided(void* dst, const TdView* src, int64_t element_bytes) {

@@ -80,7 +80,7 @@ class TemplateBuilder {
     const TensorId id = group_.members[0];
     const Item& item = program_[id];
     auto factors = factors_of(pool_, item.contraction);
-    if (!factors) return std::nullopt;
+    if (!factors || program_.target.lanes() < 8) return std::nullopt;
     Kernel kernel;
     kernel.where = loops_[id].where;
     kernel.device = loops_[id].device;

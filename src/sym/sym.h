@@ -156,7 +156,8 @@ std::string to_string(const SymList& list);  // "s0, 64"
 // Reads an expression; `resolve` gives the Sym of a name.
 Result<Sym> parse_sym(Lexer& lexer, const std::function<Result<Sym>(const std::string&)>& resolve);
 
-// C text of type int64_t (double for calls that yield one). `name` gives the text of a symbol.
+// C text of type int64_t (double for calls that yield one). `name` gives the text of a symbol. The text may use a type i64
+// and functions floordiv, remainder, min, max over it.
 std::string to_c(const Sym& a, const std::function<std::string(const std::string&)>& name);
 
 }  // namespace toroid

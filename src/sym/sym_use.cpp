@@ -380,12 +380,12 @@ std::string to_c(const Sym& a, const std::function<std::string(const std::string
     case SymKind::floordiv:
       // C's division truncates: the same for a dividend that is not negative.
       if (proves_le(0, args[0]) && proves_lt(0, args[1])) return both("/");
-      return format("floordiv({}, {})", c(args[0]), c(args[1]));
+      return format("floordiv((i64)({}), (i64)({}))", c(args[0]), c(args[1]));
     case SymKind::mod:
       if (proves_le(0, args[0]) && proves_lt(0, args[1])) return both("%");
-      return format("remainder({}, {})", c(args[0]), c(args[1]));
-    case SymKind::min: return format("min({}, {})", c(args[0]), c(args[1]));
-    case SymKind::max: return format("max({}, {})", c(args[0]), c(args[1]));
+      return format("remainder((i64)({}), (i64)({}))", c(args[0]), c(args[1]));
+    case SymKind::min: return format("min((i64)({}), (i64)({}))", c(args[0]), c(args[1]));
+    case SymKind::max: return format("max((i64)({}), (i64)({}))", c(args[0]), c(args[1]));
     case SymKind::eq: return both("==");
     case SymKind::lt: return both("<");
     case SymKind::le: return both("<=");

@@ -1,0 +1,368 @@
+// The emitter of expr.h. A value that does not depend on the vector variable stays one scalar and is spread where a vector
+// needs it.
+#include "emit/cpu/expr.h"
+
+#include <cmath>
+#include <functional>
+#include <set>
+
+#include "base/check.h"
+
+namespace toroid::emit {
+
+std::string c_type(DType dtype) { return is_bool(dtype) ? "b8" : std::string(dtype_name(dtype)); }
+std::string register_name(DType dtype) { return is_bool(dtype) ? "b8" : std::string(dtype_name(dtype)); }
+std::string vector_type(DType dtype) { return is_bool(dtype) ? "vm" : "v" + std::string(dtype_name(dtype)); }
+namespace {
+std::string scalar_type(DType dtype) { return is_bool(dtype) ? "bool" : std::string(dtype_name(dtype)); }
+}  // namespace
+
+std::string KernelParams::buffer(BufferId id) {
+  TD_CHECK(id.valid(), "a tensor without memory is used in a kernel");
+  for (size_t k = 0; k < slots_.size(); ++k)
+    if (slots_[k].buffer == id) return format("b{}", k);
+  slots_.push_back({id, false});
+  return format("b{}", slots_.size() - 1);
+}
+std::string KernelParams::symbol(const std::string& name) {
+  for (size_t k = 0; k < symbols_.size(); ++k)
+    if (symbols_[k] == name) return format("n{}", k);
+  symbols_.push_back(name);
+  return format("n{}", symbols_.size() - 1);
+}
+std::string KernelParams::error_cell() {
+  for (size_t k = 0; k < slots_.size(); ++k)
+    if (!slots_[k].buffer.valid() && !slots_[k].is_scratch) return format("((i64*)p[{}])", k);
+  slots_.push_back({});
+  return format("((i64*)p[{}])", slots_.size() - 1);
+}
+std::string KernelParams::scratch() {
+  for (size_t k = 0; k < slots_.size(); ++k)
+    if (slots_[k].is_scratch) return format("p[{}]", k);
+  slots_.push_back({BufferId{}, true});
+  return format("p[{}]", slots_.size() - 1);
+}
+std::string KernelParams::declarations() const {
+  std::string out;
+  for (size_t k = 0; k < symbols_.size(); ++k) append(out, "  const i64 n{} = s[{}];\n", k, k);
+  for (size_t k = 0; k < slots_.size(); ++k) {
+    if (!slots_[k].buffer.valid()) continue;
+    const std::string type = c_type(schedule_[slots_[k].buffer].dtype);
+    append(out, "  {}* const b{} = ({}*)p[{}];\n", type, k, type, k);
+  }
+  return out;
+}
+
+std::string ExprEmitter::index_text(const Sym& sym) {
+  return to_c(sym, [&](const std::string& name) {
+    auto found = scope_.variables.find(name);
+    return found != scope_.variables.end() ? found->second : params_.symbol(name);
+  });
+}
+
+ExprEmitter::Value ExprEmitter::define(const std::string& text, bool is_vector, DType dtype) {
+  const std::string name = fresh("t");
+  line(format("const {} {} = {};", is_vector ? vector_type(dtype) : scalar_type(dtype), name, text));
+  return {name, is_vector, dtype};
+}
+
+ExprEmitter::Value ExprEmitter::as_vector(const Value& value) {
+  if (value.is_vector) return value;
+  return {format("splat_{}({})", register_name(value.dtype), value.text), true, value.dtype};
+}
+
+std::string ExprEmitter::mask_argument() const {
+  if (!mask_.empty()) return ", " + mask_;
+  return scope_.count.empty() ? "" : ", " + scope_.count;
+}
+
+ExprEmitter::Value ExprEmitter::emit(ExprId id) {
+  if (auto found = done_.find(id); found != done_.end()) return found->second;
+  const Expr expr = pool_[id];
+  Value value = emit_new(expr);
+  done_[id] = value;
+  return value;
+}
+
+ExprEmitter::Value ExprEmitter::emit_new(const Expr& expr) {
+  switch (expr.kind) {
+    case ExprKind::constant: {
+      if (is_bool(expr.dtype)) return {expr.number != 0 ? "true" : "false", false, expr.dtype};
+      if (is_integer(expr.dtype))
+        return {format("({})({}LL)", register_name(expr.dtype), static_cast<int64_t>(expr.number)), false, expr.dtype};
+      const bool single = expr.dtype == DType::f32;
+      if (std::isnan(expr.number)) return {single ? "__builtin_nanf(\"\")" : "__builtin_nan(\"\")", false, expr.dtype};
+      if (std::isinf(expr.number))
+        return {format("({}__builtin_inf{}())", expr.number < 0 ? "-" : "", single ? "f" : ""), false, expr.dtype};
+      // A double constant as its nearest f32 is what the conversion of the literal gives.
+      std::string text = float_text(single ? static_cast<double>(static_cast<float>(expr.number)) : expr.number);
+      if (single) {
+        if (std::isinf(static_cast<float>(expr.number))) return {format("({}__builtin_inff())", expr.number < 0 ? "-" : ""), false, expr.dtype};
+        text += "f";
+      }
+      return {expr.number < 0 || std::signbit(expr.number) ? "(" + text + ")" : text, false, expr.dtype};
+    }
+    case ExprKind::index: return emit_index(expr.sym);
+    case ExprKind::load: return emit_load(expr);
+    case ExprKind::op: return emit_op(expr);
+    case ExprKind::local: {
+      auto found = scope_.locals.find(expr.local);
+      TD_CHECK(found != scope_.locals.end(), "a kernel uses local {} before it is there", expr.local);
+      return {found->second.text, found->second.is_vector, found->second.dtype};
+    }
+    case ExprKind::reduce:
+    case ExprKind::scan: break;
+  }
+  internal_error(__FILE__, __LINE__, "a reduction inside an expression of a kernel");
+}
+
+ExprEmitter::Value ExprEmitter::emit_index(const Sym& sym) {
+  if (scope_.vector_variable.empty() || !depends_on(sym, scope_.vector_variable))
+    return {format("(i64)({})", index_text(sym)), false, DType::i64};
+  if (auto line = linear_in(sym, scope_.vector_variable)) {
+    const std::string base = format("(i64)({})", index_text(sym));  // at the first lane
+    if (line->coefficient == Sym(1)) return define(format("iota_i64({})", base), true, DType::i64);
+    return define(format("iota_i64(0) * (i64)({}) + {}", index_text(line->coefficient), base), true, DType::i64);
+  }
+  Value value = vector_index(sym);
+  return define(value.text, true, DType::i64);
+}
+
+// Lane by lane arithmetic, for what is not linear in the vector variable.
+ExprEmitter::Value ExprEmitter::vector_index(const Sym& sym) {
+  if (!depends_on(sym, scope_.vector_variable))
+    return {format("splat_i64((i64)({}))", index_text(sym)), true, DType::i64};
+  if (sym.is_symbol()) return {format("iota_i64((i64)({}))", index_text(sym)), true, DType::i64};
+  auto arg = [&](size_t i) { return vector_index(sym.args()[i]).text; };
+  auto mask_value = [&](const std::string& mask) { return Value{format("cvt_b8_i64({})", mask), true, DType::i64}; };
+  switch (sym.kind()) {
+    case SymKind::sum: {
+      std::string out = format("splat_i64((i64)({}))", sym.constant_part());
+      for (const Sym::Term& term : sym.terms()) {
+        std::string part = format("splat_i64((i64)({}))", term.coefficient);
+        for (const Sym& atom : term.atoms) part += " * " + vector_index(atom).text;
+        out += " + " + part;
+      }
+      return {"(" + out + ")", true, DType::i64};
+    }
+    case SymKind::floordiv: return {format("floordiv({}, {})", arg(0), arg(1)), true, DType::i64};
+    case SymKind::mod: return {format("remainder({}, {})", arg(0), arg(1)), true, DType::i64};
+    case SymKind::min: return {format("min({}, {})", arg(0), arg(1)), true, DType::i64};
+    case SymKind::max: return {format("max({}, {})", arg(0), arg(1)), true, DType::i64};
+    case SymKind::eq: return mask_value(format("eq({}, {})", arg(0), arg(1)));
+    case SymKind::lt: return mask_value(format("lt({}, {})", arg(0), arg(1)));
+    case SymKind::le: return mask_value(format("le({}, {})", arg(0), arg(1)));
+    case SymKind::choose:
+      return {format("sel(ne({}, splat_i64(0)), {}, {})", arg(0), arg(1), arg(2)), true, DType::i64};
+    default: break;
+  }
+  internal_error(__FILE__, __LINE__, format("`{}` cannot be computed lane by lane", to_string(sym)));
+}
+
+std::string ExprEmitter::pointer(TensorId id) {
+  if (auto row = scope_.rows.find(id); row != scope_.rows.end()) return row->second;
+  return params_.buffer(schedule_.place(id).buffer);
+}
+
+ExprEmitter::Value ExprEmitter::emit_load(const Expr& expr) {
+  const LoopTensor& tensor = loops_[expr.tensor];
+  const Place& place = schedule_.place(expr.tensor);
+  const std::string type = c_type(tensor.dtype), base = pointer(expr.tensor);
+  const DType dtype = register_type(tensor.dtype);
+  Sym known = place.offset;
+  std::vector<Value> computed;
+  std::vector<Sym> computed_strides;
+  for (size_t d = 0; d < expr.args.size(); ++d) {
+    if (auto sym = pool_.as_index(expr.args[d])) {
+      known += *sym * place.strides[d];
+    } else if (place.strides[d] != Sym(0)) {
+      computed.push_back(emit(expr.args[d]));
+      computed_strides.push_back(place.strides[d]);
+    }
+  }
+  bool vector = !scope_.vector_variable.empty() && depends_on(known, scope_.vector_variable);
+  for (const Value& value : computed) vector |= value.is_vector;
+  if (computed.empty() && !vector) {
+    std::string load = format("load1_{}({} + {})", type, base, index_text(known));
+    // Some lanes want it: no lane, no load.
+    if (!mask_.empty()) load = format("hany({}) ? {} : ({})0", mask_, load, scalar_type(dtype));
+    return define(load, false, dtype);
+  }
+  if (computed.empty()) {
+    if (auto line = linear_in(known, scope_.vector_variable)) {
+      const std::string at = format("{} + {}", base, index_text(known));
+      if (line->coefficient == Sym(1)) return define(format("load_{}({}{})", type, at, mask_argument()), true, dtype);
+      return define(format("load_strided_{}({}, (i64)({}){})", type, at, index_text(line->coefficient), mask_argument()), true,
+                    dtype);
+    }
+  }
+  std::string index;
+  if (!vector) {
+    index = index_text(known);
+    for (size_t i = 0; i < computed.size(); ++i) append(index, " + {} * (i64)({})", computed[i].text, index_text(computed_strides[i]));
+    std::string load = format("load1_{}({} + {})", type, base, index);
+    if (!mask_.empty()) load = format("hany({}) ? {} : ({})0", mask_, load, scalar_type(dtype));
+    return define(load, false, dtype);
+  }
+  index = depends_on(known, scope_.vector_variable) ? emit_index(known).text : format("splat_i64((i64)({}))", index_text(known));
+  for (size_t i = 0; i < computed.size(); ++i)
+    append(index, " + {} * (i64)({})", as_vector(computed[i]).text, index_text(computed_strides[i]));
+  return define(format("gather_{}({}, {}{})", type, base, index, mask_argument()), true, dtype);
+}
+
+bool ExprEmitter::has_loads(ExprId root) const {
+  std::set<int32_t> seen;
+  std::function<bool(ExprId)> walk = [&](ExprId id) {
+    if (done_.contains(id) || !seen.insert(id.index).second) return false;
+    const Expr& expr = pool_[id];
+    if (expr.kind == ExprKind::load || (expr.kind == ExprKind::op && expr.op == ScalarOp::check_index)) return true;
+    for (ExprId arg : expr.args)
+      if (walk(arg)) return true;
+    return false;
+  };
+  return walk(root);
+}
+
+ExprEmitter::Value ExprEmitter::emit_where(const Expr& expr) {
+  const Value condition = emit(expr.args[0]);
+  const bool guarded = has_loads(expr.args[1]) || has_loads(expr.args[2]);
+  if (!guarded) {
+    Value a = emit(expr.args[1]), b = emit(expr.args[2]);
+    const bool vector = condition.is_vector || a.is_vector || b.is_vector;
+    if (condition.is_vector) a = as_vector(a), b = as_vector(b);
+    else if (vector) a = as_vector(a), b = as_vector(b);
+    return define(format("sel({}, {}, {})", condition.text, a.text, b.text), vector, expr.dtype);
+  }
+  if (!condition.is_vector) {
+    // One branch for all lanes.
+    const std::map<ExprId, Value> before = done_;
+    const std::string outer = std::move(out_), outer_indent = indent_;
+    indent_ += "  ";
+    out_.clear();
+    const Value a = emit(expr.args[1]);
+    const std::string text_a = std::move(out_);
+    done_ = before;
+    out_.clear();
+    const Value b = emit(expr.args[2]);
+    const std::string text_b = std::move(out_);
+    done_ = before;
+    out_ = outer;
+    indent_ = outer_indent;
+    const bool vector = a.is_vector || b.is_vector;
+    const std::string name = fresh("t");
+    line(format("{} {};", vector ? vector_type(expr.dtype) : scalar_type(expr.dtype), name));
+    line(format("if ({}) {{", condition.text));
+    out_ += text_a;
+    line(format("  {} = {};", name, vector ? as_vector(a).text : a.text));
+    line("} else {");
+    out_ += text_b;
+    line(format("  {} = {};", name, vector ? as_vector(b).text : b.text));
+    line("}");
+    return {name, vector, expr.dtype};
+  }
+  auto side = [&](ExprId id, const std::string& lanes) {
+    const std::map<ExprId, Value> before = done_;
+    const std::string outer = mask_;
+    std::string mask = lanes;
+    if (!outer.empty()) mask = format("land({}, {})", outer, mask);
+    else if (!scope_.count.empty()) mask = format("land(mask_n({}), {})", scope_.count, mask);
+    const std::string name = fresh("m");
+    line(format("const vm {} = {};", name, mask));
+    mask_ = name;
+    Value value = as_vector(emit(id));
+    mask_ = outer;
+    done_ = before;
+    return value;
+  };
+  const Value a = has_loads(expr.args[1]) ? side(expr.args[1], condition.text) : as_vector(emit(expr.args[1]));
+  const Value b = has_loads(expr.args[2]) ? side(expr.args[2], format("lnot({})", condition.text)) : as_vector(emit(expr.args[2]));
+  return define(format("sel({}, {}, {})", condition.text, a.text, b.text), true, expr.dtype);
+}
+
+// The index itself where it is in range; else 0, and the kernel's error cell says so.
+ExprEmitter::Value ExprEmitter::check_index(const Expr& expr) {
+  Value index = emit(expr.args[0]), size = emit(expr.args[1]);
+  const std::string cell = params_.error_cell();
+  if (!index.is_vector) {
+    const std::string bad = fresh("x");
+    std::string wanted = mask_.empty() ? "" : format("hany({}) && ", mask_);
+    line(format("const bool {} = {}({} < 0 || {} >= {});", bad, wanted, index.text, index.text, size.text));
+    line(format("if (__builtin_expect({}, 0)) *{} = 1;", bad, cell));
+    return define(format("{} < 0 || {} >= {} ? (i64)0 : {}", index.text, index.text, size.text, index.text), false, DType::i64);
+  }
+  size = as_vector(size);
+  const std::string bad = fresh("m");
+  line(format("const vm {} = lor(lt({}, splat_i64(0)), ge({}, {}));", bad, index.text, index.text, size.text));
+  std::string reported = bad;
+  if (!mask_.empty()) reported = format("land({}, {})", mask_, bad);
+  else if (!scope_.count.empty()) reported = format("land(mask_n({}), {})", scope_.count, bad);
+  line(format("if (__builtin_expect(hany({}), 0)) *{} = 1;", reported, cell));
+  return define(format("sel({}, splat_i64(0), {})", bad, index.text), true, DType::i64);
+}
+
+ExprEmitter::Value ExprEmitter::emit_op(const Expr& expr) {
+  if (expr.op == ScalarOp::where) return emit_where(expr);
+  if (expr.op == ScalarOp::check_index) return check_index(expr);
+  std::vector<Value> args;
+  bool vector = false;
+  for (ExprId arg : expr.args) {
+    args.push_back(emit(arg));
+    vector |= args.back().is_vector;
+  }
+  if (vector)
+    for (Value& arg : args) arg = as_vector(arg);
+  auto infix = [&](const char* op) { return define(format("{} {} {}", args[0].text, op, args[1].text), vector, expr.dtype); };
+  switch (expr.op) {
+    case ScalarOp::add: return infix("+");
+    case ScalarOp::sub: return infix("-");
+    case ScalarOp::mul: return infix("*");
+    case ScalarOp::div: return infix("/");
+    case ScalarOp::neg: return define(format("-{}", args[0].text), vector, expr.dtype);
+    case ScalarOp::cvt:
+      return define(format("cvt_{}_{}({})", register_name(args[0].dtype), register_name(expr.dtype), args[0].text), vector,
+                    expr.dtype);
+    case ScalarOp::round_to: return define(format("round_{}({})", dtype_name(expr.rounding), args[0].text), vector, expr.dtype);
+    default: break;
+  }
+  std::string text = std::string(scalar_op_name(expr.op)) + "(";
+  for (size_t i = 0; i < args.size(); ++i) text += (i ? ", " : "") + args[i].text;
+  return define(text + ")", vector, expr.dtype);
+}
+
+void ExprEmitter::store(const StoreTo& store) {
+  const LoopTensor& tensor = loops_[store.tensor];
+  const Place& place = schedule_.place(store.tensor);
+  Value value = emit(store.value);
+  const std::string type = c_type(tensor.dtype), base = pointer(store.tensor);
+  Sym at = place.offset;
+  for (size_t d = 0; d < store.index.size(); ++d) {
+    auto sym = pool_.as_index(store.index[d]);
+    TD_CHECK(sym.has_value(), "a store at a computed index");
+    at += *sym * place.strides[d];
+  }
+  const std::string address = format("{} + {}", base, index_text(at));
+  if (scope_.vector_variable.empty()) {
+    line(format("store1_{}({}, {});", type, address, value.text));
+    return;
+  }
+  auto line_of = linear_in(at, scope_.vector_variable);
+  if (line_of && line_of->coefficient == Sym(1)) {
+    line(format("store_{}({}, {}{});", type, address, as_vector(value).text, mask_argument()));
+  } else if (line_of && line_of->coefficient != Sym(0)) {
+    line(format("store_strided_{}({}, (i64)({}), {}{});", type, address, index_text(line_of->coefficient), as_vector(value).text,
+                mask_argument()));
+  } else {
+    // Lanes that are not in one line: one by one.
+    const std::string lanes = scope_.count.empty() ? "LANES" : format("({} < LANES ? {} : LANES)", scope_.count, scope_.count);
+    const std::string array = fresh("a"), index = fresh("l");
+    value = as_vector(value);
+    const std::string element = is_bool(tensor.dtype) ? "b8" : c_type(tensor.dtype);
+    line(format("{} {}[LANES]; store_{}({}, {});", element, array, type, array, value.text));
+    const std::string saved = scope_.variables[scope_.vector_variable];
+    scope_.variables[scope_.vector_variable] = format("({} + {})", saved, index);
+    line(format("for (i64 {} = 0; {} < {}; ++{}) {}[{}] = {}[{}];", index, index, lanes, index, base, index_text(at), array, index));
+    scope_.variables[scope_.vector_variable] = saved;
+  }
+}
+
+}  // namespace toroid::emit

@@ -1,0 +1,99 @@
+// Scalar expressions as C++ text over the prelude, for one value or for LANES values at once.
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include "loop/schedule.h"
+
+namespace toroid::emit {
+
+// What a kernel takes: buffers `p[k]` and symbols `s[k]`, numbered by first use, so that equal kernels have equal text.
+class KernelParams {
+ public:
+  explicit KernelParams(const Schedule& schedule) : schedule_(schedule) {}
+  std::string buffer(BufferId id);  // "b0": declared by declarations()
+  std::string symbol(const std::string& name);  // "s0_": declared by declarations()
+  std::string error_cell();         // an i64* that a kernel sets when an index is out of range
+  std::string scratch();            // a char* of the kernel's own memory
+  // const f32* const b0 = (const f32*)p[0]; …
+  std::string declarations() const;
+
+  struct Slot {
+    BufferId buffer;  // invalid: the error cell or scratch
+    bool is_scratch = false;
+  };
+  const std::vector<Slot>& slots() const { return slots_; }
+  const std::vector<std::string>& symbols() const { return symbols_; }
+
+ private:
+  const Schedule& schedule_;
+  std::vector<Slot> slots_;
+  std::vector<std::string> symbols_;
+};
+
+std::string c_type(DType dtype);        // storage: f32, bf16, b8
+std::string register_name(DType dtype); // f32, i64, …, b8 for bool
+std::string vector_type(DType dtype);   // vf32, vm
+
+// Where the emitter's text stands: names of variables, which one is the vector, which lanes are valid.
+struct EmitScope {
+  std::map<std::string, std::string> variables;  // index variable -> C text
+  std::string vector_variable;                   // its lanes are text, text + 1, …; empty: one value
+  std::string count;                             // valid lanes, or empty for all
+  // Locals: C text and whether it is a vector.
+  struct Local {
+    std::string text;
+    bool is_vector = false;
+    DType dtype = DType::f32;
+  };
+  std::map<int32_t, Local> locals;
+  std::map<TensorId, std::string> rows;  // scratch rows: pointer text
+};
+
+class ExprEmitter {
+ public:
+  ExprEmitter(const Loops& loops, const Schedule& schedule, KernelParams& params, EmitScope scope, int* counter)
+      : loops_(loops), pool_(loops.pool), schedule_(schedule), params_(params), scope_(std::move(scope)),
+        counter_(*counter) {}
+
+  struct Value {
+    std::string text;
+    bool is_vector = false;
+    DType dtype = DType::f32;
+  };
+  Value emit(ExprId id);
+  Value as_vector(const Value& value);
+  void store(const StoreTo& store);
+  // C text of a size or address; symbols become parameters.
+  std::string index_text(const Sym& sym);
+  void line(std::string text) { out_ += indent_ + text + "\n"; }
+  std::string take() { return std::move(out_); }
+  std::string fresh(const char* prefix) { return prefix + std::to_string(counter_++); }
+
+ private:
+  Value emit_new(const Expr& expr);
+  Value emit_op(const Expr& expr);
+  Value emit_where(const Expr& expr);
+  Value emit_load(const Expr& expr);
+  Value emit_index(const Sym& sym);
+  Value vector_index(const Sym& sym);
+  Value check_index(const Expr& expr);
+  Value define(const std::string& text, bool is_vector, DType dtype);
+  bool has_loads(ExprId id) const;
+  std::string pointer(TensorId id);
+  // ", n", ", mask" or nothing: the last argument of a load or store.
+  std::string mask_argument() const;
+
+  const Loops& loops_;
+  const ExprPool& pool_;
+  const Schedule& schedule_;
+  KernelParams& params_;
+  EmitScope scope_;
+  int& counter_;
+  std::string mask_;  // a vm, when only some lanes may touch memory
+  std::map<ExprId, Value> done_;
+  std::string out_, indent_ = "    ";
+};
+
+}  // namespace toroid::emit

@@ -1,0 +1,166 @@
+// Chooses the emitter for a kernel, gives it texts for operands and epilogue, and frames the result as a source file.
+#include "emit/cpu/kernel.h"
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "emit/cpu/conv.h"
+#include "emit/cpu/depthwise.h"
+#include "emit/cpu/matmul.h"
+#include "emit/cpu/nest.h"
+#include "emit/cpu/prelude.h"
+
+namespace toroid::emit {
+namespace {
+
+constexpr const char* placeholder = "td_kernel";
+
+class TemplateText {
+ public:
+  TemplateText(const Schedule& schedule, const Kernel& kernel, const Target& target, KernelParams& params)
+      : schedule_(schedule), kernel_(kernel), params_(params), isa_{target.lanes(), target.has("bf16")} {}
+
+  KernelText emit(const MatmulKernel& work) {
+    MatmulSpec spec;
+    spec.isa = isa_;
+    spec.dtype = work.dtype;
+    spec.batch = size(work.batch);
+    spec.m = size(work.m);
+    spec.n = size(work.n);
+    spec.k = size(work.k);
+    spec.a = pointer(schedule_.place(work.a).buffer, work.a_offset, work.dtype);
+    spec.a_transposed = work.a_k_stride != Sym(1);
+    spec.a_stride = size(spec.a_transposed ? work.a_k_stride : work.a_row_stride);
+    spec.a_offset = [this, &work](const std::string& batch) { return at_batch(work.a_batch_offset, batch); };
+    spec.b_offset = [this, &work](const std::string& batch) { return at_batch(work.b_batch_offset, batch); };
+    if (work.packed) {
+      spec.b_layout = BLayout::packed;
+      spec.b = pointer(work.packed, 0, work.dtype);
+    } else {
+      const bool rows = work.b_n_stride == Sym(1);
+      spec.b_layout = rows ? BLayout::row_major : BLayout::transposed;
+      spec.b_stride = size(rows ? work.b_k_stride : work.b_n_stride);
+      spec.b = pointer(schedule_.place(work.b).buffer, work.b_offset, work.dtype);
+    }
+    spec.epilogue = epilogue({"b0", "m0", "n0"}, "n0");
+    spec.preamble = preamble_;
+    return emit_matmul(spec, placeholder);
+  }
+
+  KernelText emit(const ConvKernel& work) {
+    auto fill = [&](auto& spec) {
+      spec.isa = isa_;
+      spec.dtype = work.dtype;
+      spec.batch = size(work.batch);
+      spec.height = size(work.in_h);
+      spec.width = size(work.in_w);
+      spec.out_height = size(work.out_h);
+      spec.out_width = size(work.out_w);
+      spec.kernel_h = work.kernel[0], spec.kernel_w = work.kernel[1];
+      spec.stride_h = work.stride[0], spec.stride_w = work.stride[1];
+      spec.dilation_h = work.dilation[0], spec.dilation_w = work.dilation[1];
+      spec.pad_top = work.padding[0], spec.pad_left = work.padding[1];
+      spec.input = pointer(schedule_.place(work.x).buffer, work.x_offset, work.dtype);
+      spec.weight = pointer(work.packed, 0, work.dtype);
+      spec.batch_stride = size(work.x_batch_stride);
+      spec.row_stride = size(work.x_row_stride);
+      spec.pixel_stride = size(work.x_column_stride);
+      spec.epilogue = epilogue({"n0", "h0", "w0", "c0"}, "c0");
+      spec.preamble = preamble_;
+    };
+    if (work.depthwise) {
+      DepthwiseSpec spec;
+      fill(spec);
+      spec.channels = work.out_channels;
+      return emit_depthwise(spec, placeholder);
+    }
+    ConvSpec spec;
+    fill(spec);
+    spec.in_channels = work.in_channels;
+    spec.out_channels = work.out_channels;
+    spec.groups = work.groups;
+    spec.dense_rows = proves_eq(work.x_row_stride, work.in_w * work.x_column_stride);
+    return emit_conv(spec, placeholder);
+  }
+
+  // Pointers that the epilogue uses, loaded once a function; known after a first emission.
+  void set_preamble(std::string text) { preamble_ = std::move(text); }
+
+ private:
+  // A size as an expression over `s`.
+  std::string text(const Sym& sym) {
+    return to_c(sym, [&](const std::string& name) { return s_text(name); });
+  }
+  std::string s_text(const std::string& name) { return format("s[{}]", params_.symbol(name).substr(1)); }
+  Size size(const Sym& sym) {
+    if (auto value = sym.constant()) return Size::of(*value);
+    return Size::dynamic(text(sym));
+  }
+  std::string pointer(BufferId buffer, const Sym& offset, DType dtype) {
+    const std::string slot = params_.buffer(buffer).substr(1);
+    if (offset == Sym(0)) return format("p[{}]", slot);
+    return format("(p[{}] + {} * {})", slot, text(offset), dtype_bytes(dtype));
+  }
+  std::string at_batch(const Sym& offset, const std::string& batch) {
+    return to_c(offset, [&](const std::string& name) { return name == "b0" ? batch : s_text(name); });
+  }
+  Epilogue epilogue(std::vector<std::string> names, std::string vector) {
+    return [this, names = std::move(names), vector = std::move(vector)](
+               const std::string& acc, const std::vector<std::string>& index, const std::string& count) {
+      EmitScope scope;
+      for (size_t i = 0; i < names.size() && i < index.size(); ++i) scope.variables[names[i]] = index[i];
+      scope.vector_variable = vector;
+      scope.count = count;
+      scope.locals[0] = {acc, true, DType::f32};
+      ExprEmitter emitter(schedule_.loops, schedule_, params_, std::move(scope), &temporaries_);
+      for (const StoreTo& store : kernel_.epilogue) emitter.store(store);
+      return "{\n" + emitter.take() + "  }\n";
+    };
+  }
+
+  const Schedule& schedule_;
+  const Kernel& kernel_;
+  KernelParams& params_;
+  Isa isa_;
+  std::string preamble_;
+  int temporaries_ = 0;
+};
+
+}  // namespace
+
+KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const Target& target) {
+  KernelParams params(schedule);
+  KernelSource source;
+  std::string text;
+  if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) {
+    NestText body = emit_nest(schedule, *nest, params, target.lanes(), hints(schedule.loops));
+    text = format("extern \"C\" void {}(char* const* p, const i64* s, i64 begin, i64 end) {{\n", placeholder);
+    text += params.declarations() + body.body + "}\n";
+    source.units = body.units;
+  } else {
+    // Twice: the first emission finds what the epilogue uses, the second declares it once a function.
+    KernelText result;
+    std::string preamble;
+    for (int round = 0; round < 2; ++round) {
+      TemplateText templates(schedule, kernel, target, params);
+      templates.set_preamble(preamble);
+      if (auto* work = std::get_if<MatmulKernel>(&kernel.work)) result = templates.emit(*work);
+      else if (auto* work = std::get_if<ConvKernel>(&kernel.work)) result = templates.emit(*work);
+      else internal_error(__FILE__, __LINE__, "a kernel without an emitter");
+      preamble = params.declarations();
+    }
+    text = std::move(result.text);
+    source.units = result.units;
+    source.grain = result.grain;
+    source.scratch_bytes = result.scratch_bytes;
+  }
+  source.symbol = "td_" + hash_text(text).hex().substr(0, 16);
+  text = replace_all(std::move(text), placeholder, source.symbol);
+  PreludeOptions options;
+  options.lanes = target.lanes();
+  source.text = prelude_for(text, options) + text + std::string(prelude_end());
+  source.slots = params.slots();
+  source.symbols = params.symbols();
+  return source;
+}
+
+}  // namespace toroid::emit

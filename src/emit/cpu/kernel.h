@@ -1,0 +1,24 @@
+// One kernel of a schedule in, its complete C++ source out.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "emit/cpu/expr.h"
+#include "loop/schedule.h"
+#include "target/target.h"
+
+namespace toroid::emit {
+
+struct KernelSource {
+  std::string symbol;     // td_<hash of the text>: equal kernels have equal symbols
+  std::string text;       // a translation unit
+  std::vector<KernelParams::Slot> slots;  // what p[k] is
+  std::vector<std::string> symbols;       // what s[k] is
+  std::string units;      // C expression over s: how many units of work there are
+  int64_t grain = 1;      // units worth a task, at least
+  std::string scratch_bytes = "0";  // C expression over s
+};
+
+KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const Target& target);
+
+}  // namespace toroid::emit

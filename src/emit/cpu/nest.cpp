@@ -1,0 +1,376 @@
+// Loops, vectors and accumulators of a LoopKernel. Which elements go to which accumulator depends on the sizes alone, so the
+// bits do not depend on how units are shared out.
+#include "emit/cpu/nest.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace toroid::emit {
+namespace {
+
+constexpr int64_t wanted_units = 64;   // enough for threads to share
+constexpr int64_t block_elements = 4096;  // of the vector variable, when it alone has to be shared out
+
+class NestEmitter {
+ public:
+  NestEmitter(const Schedule& schedule, const LoopKernel& nest, KernelParams& params, int lanes,
+              const std::map<std::string, int64_t>& hint_values)
+      : schedule_(schedule), loops_(schedule.loops), nest_(nest), params_(params), lanes_(lanes), hints_(hint_values) {}
+
+  NestText emit() {
+    SymList outer = nest_.outer;
+    Sym vector_var = 0;
+    if (!nest_.vector_outer.empty()) {
+      vector_var = outer.back();
+      outer.pop_back();
+    }
+    // Units: the first outer variables, as many as give threads something to share.
+    size_t prefix = 0;
+    int64_t units = 1;
+    while (prefix < outer.size() && units < wanted_units) units *= at_hints(outer[prefix++].node()->extent);
+    const bool blocks = vector_var.is_symbol() && units < wanted_units &&
+                        at_hints(vector_var.node()->extent) > block_elements;
+    Sym count = 1;
+    for (size_t i = 0; i < prefix; ++i) count *= outer[i].node()->extent;
+
+    open("for (i64 u = begin; u < end; ++u) {");
+    std::string rest = "u";
+    std::string low = "0", high = vector_var.is_symbol() ? text(vector_var.node()->extent) : "0";
+    if (blocks) {
+      const std::string per = format("(({} + {}L) / {}L)", high, block_elements - 1, block_elements);
+      line(format("const i64 low = u % {} * {};", per, block_elements));
+      line(format("const i64 high = low + {} < {} ? low + {} : {};", block_elements, high, block_elements, high));
+      if (prefix) line(format("const i64 r = u / {};", per));
+      rest = "r";
+      low = "low";
+      high = "high";
+      count *= ceil_div(vector_var.node()->extent, block_elements);
+    }
+    for (size_t i = prefix; i-- > 0;) {
+      const std::string name = declare(outer[i]);
+      const std::string extent = text(outer[i].node()->extent);
+      if (i == 0) {
+        line(format("const i64 {} = {};", name, rest));
+      } else {
+        line(format("const i64 {} = {} % {};", name, rest, extent));
+        const std::string next = format("r{}", i);
+        line(format("const i64 {} = {} / {};", next, rest, extent));
+        rest = next;
+      }
+    }
+    int opened = 1;
+    for (size_t i = prefix; i < outer.size(); ++i, ++opened) {
+      const std::string name = declare(outer[i]);
+      open(format("for (i64 {} = 0; {} < {}; ++{}) {{", name, name, text(outer[i].node()->extent), name));
+    }
+    declare_rows();
+    if (vector_var.is_symbol()) {
+      const std::string name = declare(vector_var);
+      line(format("i64 {} = {};", name, low));
+      if (!nest_.scalar) {
+        open(format("for (; {} + {} <= {}; {} += {}) {{", name, lanes_, high, name, lanes_));
+        phases(vector_var.symbol_name(), "");
+        close();
+        open(format("if ({} < {}) {{", name, high));
+        line(format("const i64 tail = {} - {};", high, name));
+        phases(vector_var.symbol_name(), "tail");
+        close();
+      } else {
+        open(format("for (; {} < {}; ++{}) {{", name, high, name));
+        phases("", "");
+        close();
+      }
+    } else {
+      phases("", "");
+    }
+    while (opened-- > 0) close();
+    NestText result;
+    result.body = std::move(out_);
+    result.units = to_c(count, [&](const std::string& name) { return params_.symbol(name); });
+    // The caller of the kernel has its symbols in `s`.
+    for (size_t k = params_.symbols().size(); k-- > 0;)
+      result.units = replace_all(result.units, format("n{}", k), format("s[{}]", k));
+    return result;
+  }
+
+ private:
+  int64_t at_hints(const Sym& sym) const {
+    std::map<std::string, int64_t> values = hints_;
+    std::set<std::string> names;
+    collect_symbols(sym, names);
+    for (const std::string& name : names) values.emplace(name, 1);
+    return evaluate(sym, values);
+  }
+  void line(const std::string& text) { out_.append(static_cast<size_t>(depth_) * 2, ' ').append(text).append("\n"); }
+  void open(const std::string& text) { line(text), ++depth_; }
+  void close() { --depth_, line("}"); }
+  std::string text(const Sym& sym) {
+    return to_c(sym, [&](const std::string& name) {
+      auto found = variables_.find(name);
+      return found != variables_.end() ? found->second : params_.symbol(name);
+    });
+  }
+  std::string declare(const Sym& var) {
+    const std::string name = format("i{}", variable_count_++);
+    variables_[var.symbol_name()] = name;
+    return name;
+  }
+
+  void declare_rows() {
+    for (size_t r = 0; r < nest_.rows.size(); ++r) {
+      const LoopTensor& tensor = loops_[nest_.rows[r]];
+      const Place& place = schedule_.place(nest_.rows[r]);
+      Sym elements = 1;
+      for (size_t d = 0; d < tensor.sizes.size(); ++d)
+        if (place.strides[d] != Sym(0)) elements *= tensor.sizes[d];
+      line(format("__attribute__((aligned(64))) {} row{}[{}];", c_type(tensor.dtype), r, text(elements)));
+      rows_[nest_.rows[r]] = format("row{}", r);
+    }
+  }
+
+  EmitScope scope(const std::string& vector_variable, const std::string& count) const {
+    EmitScope s;
+    s.variables = variables_;
+    s.vector_variable = vector_variable;
+    s.count = count;
+    s.locals = locals_;
+    s.rows = rows_;
+    return s;
+  }
+
+  // All phases for one outer point, or for LANES of them when `outer_vector` names the vectorised outer variable.
+  void phases(const std::string& outer_vector, const std::string& count) {
+    const auto saved = locals_;
+    for (const Phase& phase : nest_.phases) {
+      if (phase.running) running_phase(phase);
+      else if (!outer_vector.empty() || nest_.scalar || has_arg_reduction(phase)) lane_phase(phase, outer_vector, count);
+      else vector_phase(phase);
+    }
+    locals_ = saved;
+  }
+
+  static bool is_arg(ReduceOp op) { return op == ReduceOp::argmin || op == ReduceOp::argmax; }
+  static bool has_arg_reduction(const Phase& phase) {
+    return std::any_of(phase.reductions.begin(), phase.reductions.end(), [](const Reduction& r) { return is_arg(r.op); });
+  }
+
+  // The value that a reduction of nothing has.
+  std::string identity(ReduceOp op, DType dtype) const {
+    switch (op) {
+      case ReduceOp::sum: return format("({})0", is_bool(dtype) ? "bool" : c_type(dtype));
+      case ReduceOp::prod: return format("({})1", c_type(dtype));
+      case ReduceOp::any: return "false";
+      case ReduceOp::all: return "true";
+      case ReduceOp::min: return limit(dtype, true);
+      case ReduceOp::max: return limit(dtype, false);
+      case ReduceOp::argmin:
+      case ReduceOp::argmax: break;
+    }
+    return "0";
+  }
+  static std::string limit(DType dtype, bool highest) {
+    switch (dtype) {
+      case DType::f32: return highest ? "__builtin_inff()" : "(-__builtin_inff())";
+      case DType::f64: return highest ? "__builtin_inf()" : "(-__builtin_inf())";
+      case DType::i8: return highest ? "(i8)127" : "(i8)-128";
+      case DType::i16: return highest ? "(i16)32767" : "(i16)-32768";
+      case DType::i32: return highest ? "(i32)0x7fffffff" : "(i32)(-0x7fffffff - 1)";
+      case DType::i64: return highest ? "(i64)0x7fffffffffffffffLL" : "(i64)(-0x7fffffffffffffffLL - 1)";
+      case DType::u8: return highest ? "(u8)255" : "(u8)0";
+      case DType::u16: return highest ? "(u16)65535" : "(u16)0";
+      case DType::u32: return highest ? "(u32)0xffffffffu" : "(u32)0";
+      case DType::u64: return highest ? "(u64)0xffffffffffffffffull" : "(u64)0";
+      case DType::b8: return highest ? "true" : "false";
+      default: break;
+    }
+    internal_error(__FILE__, __LINE__, "no limit for this dtype");
+  }
+  static std::string combine(ReduceOp op, const std::string& a, const std::string& b) {
+    switch (op) {
+      case ReduceOp::sum: return format("{} + {}", a, b);
+      case ReduceOp::prod: return format("{} * {}", a, b);
+      case ReduceOp::min: return format("min({}, {})", a, b);
+      case ReduceOp::max: return format("max({}, {})", a, b);
+      case ReduceOp::any: return format("lor({}, {})", a, b);
+      case ReduceOp::all: return format("land({}, {})", a, b);
+      default: break;
+    }
+    internal_error(__FILE__, __LINE__, "a reduction without a combination");
+  }
+  static std::string across(ReduceOp op) {
+    switch (op) {
+      case ReduceOp::sum: return "hsum";
+      case ReduceOp::prod: return "hprod";
+      case ReduceOp::min: return "hmin";
+      case ReduceOp::max: return "hmax";
+      case ReduceOp::any: return "hany";
+      case ReduceOp::all: return "hall";
+      default: break;
+    }
+    internal_error(__FILE__, __LINE__, "a reduction without a tree");
+  }
+  static std::string scalar_type(DType dtype) { return is_bool(dtype) ? "bool" : c_type(dtype); }
+
+  // One element at a time along the phase's variables; values are vectors when an outer variable is.
+  void lane_phase(const Phase& phase, const std::string& outer_vector, const std::string& count) {
+    const bool vector = !outer_vector.empty();
+    TD_CHECK(!vector || !has_arg_reduction(phase), "argmax over rows in lanes");
+    for (const Reduction& reduction : phase.reductions) {
+      const std::string name = format("l{}_{}", reduction.local, uses_++);
+      const DType dtype = reduction.dtype;
+      if (is_arg(reduction.op)) {
+        const DType value = loops_.pool[reduction.value].dtype;
+        line(format("i64 {} = -1; {} {}_best = 0;", name, scalar_type(value), name));
+      } else if (vector) {
+        line(format("{} {} = splat_{}({});", vector_type(dtype), name, register_name(dtype), identity(reduction.op, dtype)));
+      } else {
+        line(format("{} {} = {};", scalar_type(dtype), name, identity(reduction.op, dtype)));
+      }
+      accumulators_[reduction.local] = name;
+    }
+    Sym position = 0;
+    for (const Sym& var : phase.vars) {
+      const std::string name = declare(var);
+      open(format("for (i64 {} = 0; {} < {}; ++{}) {{", name, name, text(var.node()->extent), name));
+      position = position * var.node()->extent + var;
+    }
+    ExprEmitter emitter(loops_, schedule_, params_, scope(outer_vector, count), &temporaries_);
+    for (const Reduction& reduction : phase.reductions) {
+      ExprEmitter::Value value = emitter.emit(reduction.value);
+      if (vector) value = emitter.as_vector(value);
+      const std::string& name = accumulators_[reduction.local];
+      if (is_arg(reduction.op)) {
+        const char* better = reduction.op == ReduceOp::argmax ? ">" : "<";
+        emitter.line(format("if ({} < 0 || (!({}_best != {}_best) && ({} {} {}_best || {} != {}))) {{ {}_best = {}; {} = {}; }}",
+                            name, name, name, value.text, better, name, value.text, value.text, name, value.text, name,
+                            text(position)));
+      } else {
+        emitter.line(format("{} = {};", name, combine(reduction.op, name, value.text)));
+      }
+    }
+    for (const StoreTo& store : phase.stores) emitter.store(store);
+    out_ += emitter.take();
+    for (size_t i = 0; i < phase.vars.size(); ++i) close();
+    for (const Reduction& reduction : phase.reductions)
+      locals_[reduction.local] = {accumulators_[reduction.local], vector, reduction.dtype};
+  }
+
+  // In order, each store seeing the reductions so far.
+  void running_phase(const Phase& phase) {
+    for (const Reduction& reduction : phase.reductions) {
+      const std::string name = format("l{}_{}", reduction.local, uses_++);
+      line(format("{} {} = {};", scalar_type(reduction.dtype), name, identity(reduction.op, reduction.dtype)));
+      locals_[reduction.local] = {name, false, reduction.dtype};
+    }
+    for (const Sym& var : phase.vars) {
+      const std::string name = declare(var);
+      open(format("for (i64 {} = 0; {} < {}; ++{}) {{", name, name, text(var.node()->extent), name));
+    }
+    ExprEmitter emitter(loops_, schedule_, params_, scope("", ""), &temporaries_);
+    for (const Reduction& reduction : phase.reductions) {
+      const std::string& name = locals_[reduction.local].text;
+      emitter.line(format("{} = {};", name, combine(reduction.op, name, emitter.emit(reduction.value).text)));
+    }
+    out_ += emitter.take();
+    ExprEmitter stores(loops_, schedule_, params_, scope("", ""), &temporaries_);
+    for (const StoreTo& store : phase.stores) stores.store(store);
+    out_ += stores.take();
+    for (size_t i = 0; i < phase.vars.size(); ++i) close();
+  }
+
+  // LANES elements at a time along the innermost variable.
+  void vector_phase(const Phase& phase) {
+    if (phase.vars.empty()) return lane_phase(phase, "", "");
+    int64_t cost = 0;
+    for (const Reduction& reduction : phase.reductions) cost += cost_of(reduction.value);
+    for (const StoreTo& store : phase.stores) cost += cost_of(store.value);
+    // Several accumulators hide the latency of an addition; long bodies have enough to do.
+    const int copies = phase.reductions.empty() ? 1 : cost <= 12 ? 4 : cost <= 30 ? 2 : 1;
+    for (const Reduction& reduction : phase.reductions) {
+      const std::string name = format("l{}_{}", reduction.local, uses_++);
+      accumulators_[reduction.local] = name;
+      for (int k = 0; k < copies; ++k)
+        line(format("{} {}_{} = splat_{}({});", vector_type(reduction.dtype), name, k, register_name(reduction.dtype),
+                    identity(reduction.op, reduction.dtype)));
+    }
+    int opened = 0;
+    for (size_t i = 0; i + 1 < phase.vars.size(); ++i, ++opened) {
+      const std::string name = declare(phase.vars[i]);
+      open(format("for (i64 {} = 0; {} < {}; ++{}) {{", name, name, text(phase.vars[i].node()->extent), name));
+    }
+    const Sym& var = phase.vars.back();
+    const std::string name = declare(var), extent = text(var.node()->extent);
+    line(format("i64 {} = 0;", name));
+    auto body = [&](int copy, const std::string& count) {
+      EmitScope s = scope(var.symbol_name(), count);
+      if (copy) s.variables[var.symbol_name()] = format("({} + {})", name, copy * lanes_);
+      ExprEmitter emitter(loops_, schedule_, params_, std::move(s), &temporaries_);
+      for (const Reduction& reduction : phase.reductions) {
+        std::string value = emitter.as_vector(emitter.emit(reduction.value)).text;
+        if (!count.empty())
+          value = format("sel(mask_n({}), {}, splat_{}({}))", count, value, register_name(reduction.dtype),
+                         identity(reduction.op, reduction.dtype));
+        const std::string acc = format("{}_{}", accumulators_[reduction.local], copy);
+        emitter.line(format("{} = {};", acc, combine(reduction.op, acc, value)));
+      }
+      for (const StoreTo& store : phase.stores) emitter.store(store);
+      out_ += emitter.take();
+    };
+    if (copies > 1) {
+      open(format("for (; {} + {} <= {}; {} += {}) {{", name, copies * lanes_, extent, name, copies * lanes_));
+      for (int k = 0; k < copies; ++k) body(k, "");
+      close();
+    }
+    open(format("for (; {} + {} <= {}; {} += {}) {{", name, lanes_, extent, name, lanes_));
+    body(0, "");
+    close();
+    open(format("if ({} < {}) {{", name, extent));
+    const std::string tail = format("tail{}", uses_++);
+    line(format("const i64 {} = {} - {};", tail, extent, name));
+    body(0, tail);
+    close();
+    while (opened-- > 0) close();
+    for (const Reduction& reduction : phase.reductions) {
+      const std::string& acc = accumulators_[reduction.local];
+      for (int step = copies / 2; step > 0; step /= 2)
+        for (int k = 0; k < step; ++k)
+          line(format("{}_{} = {};", acc, k, combine(reduction.op, format("{}_{}", acc, k), format("{}_{}", acc, k + step))));
+      line(format("const {} {} = {}({}_0);", scalar_type(reduction.dtype), acc, across(reduction.op), acc));
+      locals_[reduction.local] = {acc, false, reduction.dtype};
+    }
+  }
+
+  int64_t cost_of(ExprId id) const {
+    int64_t cost = 1;
+    const Expr& expr = loops_.pool[id];
+    if (expr.kind == ExprKind::op) cost += expr.args.size() > 1 ? 1 : 3;
+    for (ExprId arg : expr.args) {
+      cost += cost_of(arg);
+      if (cost > 100) return cost;
+    }
+    return cost;
+  }
+
+  const Schedule& schedule_;
+  const Loops& loops_;
+  const LoopKernel& nest_;
+  KernelParams& params_;
+  const int lanes_;
+  const std::map<std::string, int64_t>& hints_;
+  std::string out_;
+  int depth_ = 1, variable_count_ = 0, temporaries_ = 0, uses_ = 0;
+  std::map<std::string, std::string> variables_;
+  std::map<int32_t, EmitScope::Local> locals_;
+  std::map<int32_t, std::string> accumulators_;
+  std::map<TensorId, std::string> rows_;
+};
+
+}  // namespace
+
+NestText emit_nest(const Schedule& schedule, const LoopKernel& nest, KernelParams& params, int lanes,
+                   const std::map<std::string, int64_t>& hint_values) {
+  return NestEmitter(schedule, nest, params, lanes, hint_values).emit();
+}
+
+}  // namespace toroid::emit

@@ -1,0 +1,430 @@
+// The text of wrapper.h. One straight line per model: inputs, sizes, memory, kernels, write-backs.
+#include "emit/wrapper/wrapper.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace toroid::emit {
+namespace {
+
+// runtime/model_abi.h and runtime/model/wrapper_api.h without their includes.
+constexpr const char* abi_text =
+#include "wrapper_abi.inc"
+    ;
+
+constexpr const char* head = R"(typedef long int64_t; typedef unsigned long uint64_t; typedef int int32_t; typedef unsigned uint32_t;
+typedef unsigned long size_t; typedef int64_t i64;
+)";
+constexpr const char* helpers = R"(
+static inline i64 floordiv(i64 a, i64 b) { i64 q = a / b; return q - (a % b != 0 && (a < 0) != (b < 0)); }
+static inline i64 remainder(i64 a, i64 b) { return a - floordiv(a, b) * b; }
+static inline i64 min(i64 a, i64 b) { return b < a ? b : a; }
+static inline i64 max(i64 a, i64 b) { return a < b ? b : a; }
+)";
+
+std::string c_string(std::string_view text) {
+  std::string out = "\"";
+  for (char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (c == '\n') out += "\\n";
+    else if (static_cast<unsigned char>(c) < 0x20) append(out, "\\{:03o}", static_cast<unsigned>(c));
+    else out += c;
+  }
+  return out + "\"";
+}
+
+std::string range_text(int64_t low, int64_t high) {
+  if (high == INT64_MAX) return format("at least {}", low);
+  return low == high ? format("{}", low) : format("{}..{}", low, high);
+}
+
+class Wrapper {
+ public:
+  Wrapper(const Plan& plan, const std::vector<KernelSource>& kernels, const WrapperOptions& options)
+      : plan_(plan), schedule_(plan.schedule), loops_(plan.schedule.loops), kernels_(kernels), options_(options) {
+    for (size_t i = 0; i < loops_.symbols.size(); ++i) symbol_index_[loops_.symbols[i].name] = i;
+    for (size_t i = 0; i < loops_.inputs.size(); ++i)
+      if (loops_.inputs[i].kind != GraphInput::Kind::constant) slots_.push_back(i);
+    for (size_t o = 0; o < loops_.outputs.size(); ++o) {
+      const LoopOutput& output = loops_.outputs[o];
+      if (output.target.mutates == GraphOutput::Mutates::nothing && output.target.kind != GraphOutput::Kind::constant)
+        results_.push_back(o);
+    }
+  }
+
+  Result<std::string> text() {
+    out_ = std::string(head) + abi_text + helpers + "\n";
+    std::set<std::string> declared;
+    for (const KernelSource& kernel : kernels_)
+      if (declared.insert(kernel.symbol).second)
+        line(format("extern \"C\" void {}(char* const* p, const i64* s, i64 begin, i64 end);", kernel.symbol));
+    TD_CHECK_OK(check_function());
+    TD_CHECK_OK(run_function());
+    model();
+    return std::move(out_);
+  }
+
+ private:
+  void line(std::string_view text) { out_.append(text).append("\n"); }
+  std::string c(const Sym& sym) const {
+    return to_c(sym, [](const std::string& name) { return name; });
+  }
+  // Tensor of an input slot, invalid for an integer.
+  TensorId tensor_of(size_t slot) const { return loops_.input_tensors[slots_[slot]]; }
+
+  std::string symbol_lines() const {
+    std::string text;
+    for (size_t i = 0; i < loops_.symbols.size(); ++i)
+      append(text, "  const i64 {} = symbols[{}]; (void){};\n", loops_.symbols[i].name, i, loops_.symbols[i].name);
+    return text;
+  }
+
+  // Sizes of the inputs: bare symbols first, then those that one linear expression solves, then everything is compared.
+  Status check_function() {
+    line("\nstatic int32_t check_inputs(const TdView* in, int64_t* symbols, int64_t* shapes, TdError* e) {");
+    for (size_t i = 0; i < slots_.size(); ++i) {
+      const TensorId id = tensor_of(i);
+      const std::string name = c_string(loops_.inputs[slots_[i]].name);
+      const DType dtype = id ? loops_[id].dtype : DType::i64;
+      const size_t rank = id ? loops_[id].sizes.size() : 0;
+      line(format("  if (int32_t bad = td_check_input(&in[{}], {}, {}, {}, {}, e)) return bad;", i, i, name,
+                  static_cast<int>(dtype), rank));
+    }
+    std::set<std::string> solved;
+    auto define = [&](const std::string& symbol, const std::string& value) {
+      line(format("  const i64 {} = {};", symbol, value));
+      line(format("  symbols[{}] = {};", symbol_index_.at(symbol), symbol));
+      solved.insert(symbol);
+    };
+    struct Dim {
+      size_t slot, dim;
+      Sym size;
+    };
+    std::vector<Dim> dims;
+    for (size_t i = 0; i < slots_.size(); ++i) {
+      const TensorId id = tensor_of(i);
+      if (!id) {
+        const Sym& symbol = loops_.inputs[slots_[i]].symbol;
+        if (symbol.is_symbol() && !solved.contains(symbol.symbol_name()))
+          define(symbol.symbol_name(), format("*(const i64*)in[{}].data", i));
+        continue;
+      }
+      for (size_t d = 0; d < loops_[id].sizes.size(); ++d) dims.push_back({i, d, loops_[id].sizes[d]});
+    }
+    for (const Dim& dim : dims)
+      if (dim.size.is_symbol() && !solved.contains(dim.size.symbol_name()))
+        define(dim.size.symbol_name(), format("in[{}].sizes[{}]", dim.slot, dim.dim));
+    // size == coefficient * symbol + rest, for a symbol that stands in no input alone.
+    for (bool progress = true; progress;) {
+      progress = false;
+      for (const Dim& dim : dims) {
+        std::set<std::string> names;
+        collect_symbols(dim.size, names);
+        std::string unknown;
+        int unknowns = 0;
+        for (const std::string& name : names)
+          if (!solved.contains(name)) unknown = name, ++unknowns;
+        if (unknowns != 1) continue;
+        auto linear = linear_in(dim.size, unknown);
+        if (!linear || !linear->coefficient.is_constant() || linear->coefficient.value() == 0) continue;
+        define(unknown, format("floordiv(in[{}].sizes[{}] - {}, {})", dim.slot, dim.dim, c(linear->rest), c(linear->coefficient)));
+        progress = true;
+      }
+    }
+    for (const SymbolInfo& symbol : loops_.symbols) {
+      if (symbol.unbacked) return fail(Kind::unsupported, "size `{}` depends on the values of a tensor", symbol.name);
+      if (!solved.contains(symbol.name))
+        return fail(Kind::unsupported, "size `{}` does not follow from the sizes of the inputs", symbol.name);
+    }
+    for (const Dim& dim : dims) {
+      const std::string name = c_string(loops_.inputs[slots_[dim.slot]].name);
+      if (dim.size.is_symbol()) {
+        const SymbolInfo& symbol = loops_.symbols[symbol_index_.at(dim.size.symbol_name())];
+        std::string test = format("{} != in[{}].sizes[{}]", symbol.name, dim.slot, dim.dim);
+        // The symbol may come from another input: then that must agree.
+        line(format("  if ({}) return td_bad_number(e, {}, {}, {}, in[{}].sizes[{}], {}, {});", test, dim.slot, name, dim.dim,
+                    dim.slot, dim.dim, c_string(symbol.name), symbol.name));
+        std::string limits;
+        if (symbol.low > 0) limits = format("{} < {}", symbol.name, symbol.low);
+        if (symbol.high != INT64_MAX) limits += format("{}{} > {}", limits.empty() ? "" : " || ", symbol.name, symbol.high);
+        if (!limits.empty())
+          line(format("  if ({}) return td_bad_size(e, {}, {}, {}, {}, {});", limits, dim.slot, name, dim.dim, symbol.name,
+                      c_string(range_text(symbol.low, symbol.high))));
+      } else if (dim.size.is_constant()) {
+        line(format("  if (in[{}].sizes[{}] != {}) return td_bad_size(e, {}, {}, {}, in[{}].sizes[{}], \"{}\");", dim.slot, dim.dim,
+                    c(dim.size), dim.slot, name, dim.dim, dim.slot, dim.dim, dim.size.value()));
+      } else {
+        line(format("  if (in[{}].sizes[{}] != {}) return td_bad_number(e, {}, {}, {}, in[{}].sizes[{}], {}, {});", dim.slot, dim.dim,
+                    c(dim.size), dim.slot, name, dim.dim, dim.slot, dim.dim, c_string(to_string(dim.size)), c(dim.size)));
+      }
+    }
+    // Symbols that no input size names alone still have a range.
+    for (const SymbolInfo& symbol : loops_.symbols) {
+      std::string limits;
+      if (symbol.low > INT64_MIN) limits = format("{} < {}", symbol.name, symbol.low);
+      if (symbol.high != INT64_MAX) limits += format("{}{} > {}", limits.empty() ? "" : " || ", symbol.name, symbol.high);
+      if (!limits.empty())
+        line(format("  if ({}) return td_fail(e, 1, \"size {} is %ld, must be {}\", {});", limits, symbol.name,
+                    range_text(symbol.low, symbol.high), symbol.name));
+    }
+    for (const Guard& guard : loops_.guards) {
+      if (guard.condition == Sym(1)) continue;
+      line(format("  if (!({})) return td_fail(e, 4, \"%s\", {});", c(guard.condition),
+                  c_string(guard.text.empty() ? "assertion failed: " + to_string(guard.condition) : guard.text)));
+    }
+    line("  if (shapes) {");
+    line("    i64* to = shapes; (void)to;");
+    for (size_t o : results_) {
+      const LoopOutput& output = loops_.outputs[o];
+      for (const Sym& size : sizes_of(output)) line(format("    *to++ = {};", c(size)));
+      for (const Sym& stride : strides_of(output)) line(format("    *to++ = {};", c(stride)));
+    }
+    line("  }\n  return 0;\n}");
+    return {};
+  }
+
+  SymList sizes_of(const LoopOutput& output) const {
+    if (!output.tensor) return {};
+    return output.alias_input >= 0 ? output.sizes : loops_[output.tensor].sizes;
+  }
+  SymList strides_of(const LoopOutput& output) const {
+    if (!output.tensor) return {};
+    const SymList sizes = sizes_of(output);
+    return output.strides.size() == sizes.size() ? output.strides : contiguous_strides(sizes);
+  }
+
+  std::string pointer(BufferId id) const {
+    const Buffer& buffer = schedule_[id];
+    switch (buffer.kind) {
+      case BufferKind::input: return format("x{}", buffer.input);
+      case BufferKind::output: return format("y{}", buffer.output);
+      case BufferKind::constant: return format("weights + {}", c(plan_.offsets[static_cast<size_t>(id.index)]));
+      case BufferKind::temporary: return format("arena + {}", c(plan_.offsets[static_cast<size_t>(id.index)]));
+    }
+    return "0";
+  }
+
+  // The input as the kernels want it: at the export's strides, else a copy.
+  void input_lines(size_t slot) {
+    const TensorId id = tensor_of(slot);
+    const size_t input = slots_[slot];
+    if (!id) return;
+    const LoopTensor& tensor = loops_[id];
+    const Place& place = schedule_.place(id);
+    line(format("  char* x{} = (char*)in[{}].data; (void)x{};", input, slot, input));
+    if (tensor.sizes.empty()) return;
+    std::string differs;
+    for (size_t d = 0; d < tensor.sizes.size(); ++d)
+      append(differs, "{}(in[{}].sizes[{}] > 1 && in[{}].strides[{}] != {})", d ? " || " : "", slot, d, slot, d, c(place.strides[d]));
+    // Dims from the outermost in the wanted layout.
+    std::vector<size_t> order(tensor.sizes.size());
+    for (size_t d = 0; d < order.size(); ++d) order[d] = d;
+    const std::map<std::string, int64_t> values = hints(loops_);
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return evaluate(place.strides[a], values) > evaluate(place.strides[b], values); });
+    line(format("  if ({}) {{", differs));
+    line(format("    i64 sizes[{}], strides[{}];", order.size(), order.size()));
+    for (size_t k = 0; k < order.size(); ++k)
+      line(format("    sizes[{}] = in[{}].sizes[{}]; strides[{}] = in[{}].strides[{}];", k, slot, order[k], k, slot, order[k]));
+    line(format("    TdView view = in[{}]; view.sizes = sizes; view.strides = strides;", slot));
+    line(format("    x{} = (char*)table->alloc(host, {} * {});", input, c(product(tensor.sizes)), dtype_bytes(tensor.dtype)));
+    line(format("    if (!x{}) return td_fail(e, 2, \"out of memory\");", input));
+    line(format("    td_copy_strided(x{}, &view, {});", input, dtype_bytes(tensor.dtype)));
+    line("  }");
+  }
+
+  Status run_function() {
+    line("\nstatic int32_t run_model(const TdHost* table, void* host, char* weights, const TdView* in, TdError* e) {");
+    line(format("  i64 symbols[{}];", std::max<size_t>(loops_.symbols.size(), 1)));
+    line("  if (int32_t bad = check_inputs(in, symbols, 0, e)) return bad;");
+    out_ += symbol_lines();
+    for (size_t i = 0; i < slots_.size(); ++i) input_lines(i);
+    for (size_t r = 0; r < results_.size(); ++r) {
+      const LoopOutput& output = loops_.outputs[results_[r]];
+      const SymList sizes = sizes_of(output), strides = strides_of(output);
+      auto list = [&](const SymList& values) {
+        std::string text;
+        for (const Sym& value : values) text += c(value) + ", ";
+        return text + "0";
+      };
+      line(format("  char* y{};", results_[r]));
+      line(format("  {{ const i64 sizes[] = {{{}}}, strides[] = {{{}}};", list(sizes), list(strides)));
+      line(format("    y{} = (char*)table->output(host, {}, sizes, strides, e); }}", results_[r], r));
+      line(format("  if (!y{}) return e->code ? e->code : td_fail(e, 2, \"no memory for output {}\");", results_[r], r));
+    }
+    if (plan_.arena_bytes != Sym(0)) {
+      line(format("  char* const arena = (char*)table->alloc(host, {});", c(plan_.arena_bytes)));
+      line("  if (!arena) return td_fail(e, 2, \"out of memory\");");
+    }
+    line("  i64 failed = 0; (void)failed;");
+    for (size_t k = 0; k < kernels_.size(); ++k) kernel_lines(k);
+    line("  if (failed) return td_fail(e, 3, \"an index is out of range\");");
+    write_back();
+    line("  return 0;\n}");
+    return {};
+  }
+
+  void kernel_lines(size_t k) {
+    const Kernel& kernel = schedule_.kernels[k];
+    const KernelSource& source = kernels_[k];
+    const std::string where = kernel.where.text();
+    line(format("  // {}: {}{}", kernel.name, replace_all(kernel.note, "\n", " "), where.empty() ? "" : "  @ " + where));
+    std::string pointers, symbols, units = source.units;
+    for (const KernelParams::Slot& slot : source.slots)
+      pointers += (slot.buffer ? pointer(slot.buffer) : slot.is_scratch ? std::string("scratch") : std::string("(char*)&failed")) + ", ";
+    for (const std::string& symbol : source.symbols) symbols += symbol + ", ";
+    line(format("  {{ char* const p[] = {{{}0}}; const i64 s[] = {{{}0}};", pointers, symbols));
+    if (source.scratch_bytes != "0") {
+      // Placed before p in the text: p names it.
+      const size_t at = out_.rfind("  { char* const p[]");
+      out_.insert(at, format("  {{ const i64 s[] = {{{}0}}; char* const scratch = (char*)table->alloc(host, {});\n"
+                             "    if (!scratch) return td_fail(e, 2, \"out of memory\");\n", symbols, source.scratch_bytes));
+    }
+    line(format("    const i64 units = {};", units));
+    line(format("    if (table->mark) table->mark(host, {}, 0);", k));
+    line(format("    if (units > 0) table->parallel(host, {}, p, s, units, {}, {});", source.symbol, source.grain, c(kernel.nanoseconds)));
+    line(format("    if (table->mark) table->mark(host, {}, 1); }}{}", k, source.scratch_bytes != "0" ? " }" : ""));
+  }
+
+  // Mutated buffers and inputs get their new values after the last read.
+  void write_back() {
+    for (size_t o = 0; o < loops_.outputs.size(); ++o) {
+      const LoopOutput& output = loops_.outputs[o];
+      if (!output.tensor) {
+        if (output.target.kind == GraphOutput::Kind::symbol) line(format("  *(i64*)y{} = {};", o, c(output.target.symbol)));
+        continue;
+      }
+      const LoopTensor& tensor = loops_[output.tensor];
+      const int64_t element = dtype_bytes(tensor.dtype);
+      const Place& place = schedule_.place(output.tensor);
+      if (output.target.mutates == GraphOutput::Mutates::nothing) {
+        const Buffer& buffer = schedule_[place.buffer];
+        const bool own = buffer.kind == BufferKind::output && buffer.output == static_cast<int32_t>(o);
+        if (own) continue;
+        // A second name for a tensor that lies elsewhere, or a view of an input: copied in the output's order.
+        const bool alias = output.alias_input >= 0;
+        const SymList sizes = sizes_of(output), strides = strides_of(output);
+        const std::string from = format("{} + ({}) * {}", pointer(place.buffer), c(alias ? output.offset : place.offset), element);
+        copy_lines(from, sizes, alias ? output.strides : place.strides, format("y{}", o), strides, tensor.dtype);
+        continue;
+      }
+      std::string to;
+      SymList to_strides = contiguous_strides(tensor.sizes);
+      if (output.target.mutates == GraphOutput::Mutates::weight) {
+        for (size_t t = 0; t < loops_.tensors.size(); ++t) {
+          const LoopTensor& weight = loops_.tensors[t];
+          if (weight.kind == TensorKind::weight && weight.weight == output.target.weight)
+            to = pointer(schedule_.places[t].buffer);
+        }
+        if (to.empty()) continue;  // nothing reads the buffer: its new value has no place
+        copy_lines(pointer(place.buffer), tensor.sizes, place.strides, to, to_strides, tensor.dtype);
+      } else {
+        const size_t slot = static_cast<size_t>(std::find(slots_.begin(), slots_.end(), static_cast<size_t>(output.target.input)) - slots_.begin());
+        copy_lines(pointer(place.buffer), tensor.sizes, place.strides, format("(char*)in[{}].data", slot), {}, tensor.dtype,
+                   format("in[{}].strides", slot));
+      }
+    }
+  }
+
+  // Element by element over all dims: write-backs are rare and small beside the model.
+  void copy_lines(const std::string& from, const SymList& sizes, const SymList& from_strides, const std::string& to,
+                  const SymList& to_strides, DType dtype, const std::string& to_stride_array = "") {
+    const char* type = dtype_bytes(dtype) == 1 ? "char" : dtype_bytes(dtype) == 2 ? "short" : dtype_bytes(dtype) == 4 ? "int" : "long";
+    line(format("  {{ const {}* from = (const {}*)({}); {}* to = ({}*)({});", type, type, from, type, type, to));
+    std::string a = "0", b = "0", indent = "    ";
+    for (size_t d = 0; d < sizes.size(); ++d) {
+      line(format("{}for (i64 i{} = 0; i{} < {}; ++i{})", indent, d, d, c(sizes[d]), d));
+      append(a, " + i{} * {}", d, c(from_strides[d]));
+      append(b, " + i{} * {}", d, to_stride_array.empty() ? c(to_strides[d]) : format("{}[{}]", to_stride_array, d));
+      indent += "  ";
+    }
+    line(format("{}to[{}] = from[{}]; }}", indent, b, a));
+  }
+
+  void model() {
+    line("\nstatic const TdSlot inputs[] = {");
+    for (size_t i = 0; i < slots_.size(); ++i) {
+      const TensorId id = tensor_of(i);
+      const GraphInput& input = loops_.inputs[slots_[i]];
+      line(format("  {{{}, {}, {}, {}, 0, -1}},", c_string(input.name), c_string(id ? to_string(loops_[id].sizes) : ""),
+                  static_cast<int>(id ? loops_[id].dtype : DType::i64), id ? loops_[id].sizes.size() : 0));
+    }
+    line("  {0, 0, 0, 0, 0, -1}};\nstatic const TdSlot outputs[] = {");
+    for (size_t o : results_) {
+      const LoopOutput& output = loops_.outputs[o];
+      const DType dtype = output.tensor ? loops_[output.tensor].dtype : DType::i64;
+      line(format("  {{{}, {}, {}, {}, 0, -1}},", c_string(output.target.name), c_string(to_string(sizes_of(output))),
+                  static_cast<int>(dtype), sizes_of(output).size()));
+    }
+    line("  {0, 0, 0, 0, 0, -1}};\nstatic const TdWeight weights_table[] = {");
+    for (const Weight& weight : loops_.weights) {
+      std::string internal;
+      for (char ch : weight.name) internal += std::isalnum(static_cast<unsigned char>(ch)) ? ch : '_';
+      int64_t elements = 1;
+      for (const Sym& size : weight.type.sizes) elements *= size.value();
+      line(format("  {{{}, {}, {}, {}, {}}},", c_string(weight.name), c_string(internal), static_cast<int>(weight.type.dtype),
+                  static_cast<int>(weight.kind), elements * dtype_bytes(weight.type.dtype)));
+    }
+    line("  {0, 0, 0, 0, 0}};\nstatic const char* const features[] = {");
+    for (const std::string& feature : options_.features) line(format("  {},", c_string(feature)));
+    line("  0};");
+    line("extern \"C\" const TdModel toroid_model = {");
+    line(format("  sizeof(TdModel), TD_ABI_MAJOR, TD_ABI_MINOR, {}, {}, features,", c_string(loops_.name), c_string(options_.target)));
+    line(format("  {}, {},", c_string(loops_.in_spec), c_string(loops_.out_spec)));
+    line(format("  {}, {}, {}, {}, inputs, outputs, weights_table, {},", slots_.size(), results_.size(), loops_.weights.size(),
+                loops_.symbols.size(), plan_.weights_bytes));
+    line(format("  {},\n  {}, check_inputs, run_model,", c_string(options_.recipes), options_.threads));
+    line(format("  {},\n  {}}};", c_string(report_json(plan_, kernels_, options_)), plan_.mutated_bytes));
+  }
+
+  const Plan& plan_;
+  const Schedule& schedule_;
+  const Loops& loops_;
+  const std::vector<KernelSource>& kernels_;
+  const WrapperOptions& options_;
+  std::map<std::string, size_t> symbol_index_;
+  std::vector<size_t> slots_;    // input slots: positions in loops.inputs
+  std::vector<size_t> results_;  // result slots: positions in loops.outputs
+  std::string out_;
+};
+
+}  // namespace
+
+std::string report_json(const Plan& plan, const std::vector<KernelSource>& kernels, const WrapperOptions& options) {
+  (void)options;
+  const Schedule& schedule = plan.schedule;
+  auto json = [](std::string_view text) {
+    std::string out = "\"";
+    for (char ch : text) {
+      if (ch == '"' || ch == '\\') out += '\\';
+      if (static_cast<unsigned char>(ch) < 0x20) append(out, "\\u{:04x}", static_cast<unsigned>(ch));
+      else out += ch;
+    }
+    return out + "\"";
+  };
+  std::string out = "{\"symbols\":[";
+  for (size_t i = 0; i < schedule.loops.symbols.size(); ++i) {
+    const SymbolInfo& symbol = schedule.loops.symbols[i];
+    append(out, "{}{{\"name\":{},\"low\":{}", i ? "," : "", json(symbol.name), symbol.low);
+    if (symbol.high != INT64_MAX) append(out, ",\"high\":{}", symbol.high);
+    if (symbol.hint) append(out, ",\"hint\":{}", *symbol.hint);
+    out += "}";
+  }
+  out += "],\"kernels\":[";
+  for (size_t k = 0; k < schedule.kernels.size(); ++k) {
+    const Kernel& kernel = schedule.kernels[k];
+    const char* kinds[] = {"loops", "matmul", "conv", "attention"};
+    append(out, "{}{{\"name\":{},\"kind\":\"{}\",\"note\":{},\"source\":{},\"symbol\":{},\"flops\":{},\"bytes\":{}}}", k ? "," : "",
+           json(kernel.name), kinds[kernel.work.index()], json(kernel.note), json(kernel.where.text()), json(kernels[k].symbol),
+           json(to_string(kernel.flops)), json(to_string(kernel.bytes)));
+  }
+  append(out, "],\"intermediate_bytes\":{},\"bytes_moved\":{},\"peak_bytes\":{},\"lower_bound_bytes\":{}}}", plan.intermediate_bytes,
+         plan.bytes_moved, plan.peak_bytes, plan.lower_bound_bytes);
+  return out;
+}
+
+Result<std::string> emit_wrapper(const Plan& plan, const std::vector<KernelSource>& kernels, const WrapperOptions& options) {
+  return Wrapper(plan, kernels, options).text();
+}
+
+}  // namespace toroid::emit

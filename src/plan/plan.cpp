@@ -1,0 +1,190 @@
+// Gives every temporary an offset in one arena so that buffers alive together do not overlap. Known sizes: the largest first,
+// each at the lowest free offset. Symbolic sizes: buffers whose lives do not meet share a slot, as large as the largest of
+// them, and slots follow one another.
+#include "plan/plan.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "base/check.h"
+
+namespace toroid::plan {
+namespace {
+
+constexpr int64_t alignment = 64;
+
+Sym aligned(const Sym& bytes) { return ceil_div(bytes, alignment) * Sym(alignment); }
+
+struct Life {
+  BufferId buffer;
+  int first = 0, last = 0;  // kernels
+  Sym bytes = 0;
+  int64_t size = 0;  // at the hints
+  bool meets(const Life& other) const { return first <= other.last && other.first <= last; }
+};
+
+void collect_tensors(const ExprPool& pool, ExprId id, std::set<int32_t>& seen, std::set<TensorId>& tensors) {
+  if (!seen.insert(id.index).second) return;
+  const Expr& expr = pool[id];
+  if (expr.kind == ExprKind::load) tensors.insert(expr.tensor);
+  for (ExprId arg : expr.args) collect_tensors(pool, arg, seen, tensors);
+}
+
+// Lowest free offset among the buffers already placed that are alive at the same time.
+void place_known(std::vector<Life>& lives, Plan& plan) {
+  std::vector<size_t> order(lives.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return lives[a].size > lives[b].size; });
+  std::vector<std::pair<size_t, int64_t>> placed;
+  int64_t top = 0;
+  for (size_t i : order) {
+    std::vector<std::pair<int64_t, int64_t>> taken;
+    for (const auto& [other, offset] : placed)
+      if (lives[other].meets(lives[i])) taken.push_back({offset, offset + lives[other].size});
+    std::sort(taken.begin(), taken.end());
+    int64_t at = 0;
+    for (const auto& [begin, end] : taken) {
+      if (begin - at >= lives[i].size) break;
+      at = std::max(at, end);
+    }
+    placed.push_back({i, at});
+    plan.offsets[static_cast<size_t>(lives[i].buffer.index)] = at;
+    top = std::max(top, at + lives[i].size);
+  }
+  plan.arena_bytes = top;
+  plan.peak_bytes = top;
+}
+
+void place_symbolic(std::vector<Life>& lives, Plan& plan, const std::function<int64_t(const Sym&)>& at_hints) {
+  struct Slot {
+    Sym bytes = 0;
+    int64_t size = 0;
+    std::vector<size_t> members;
+  };
+  std::vector<size_t> order(lives.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return lives[a].size > lives[b].size; });
+  std::vector<Slot> slots;
+  for (size_t i : order) {
+    size_t best = slots.size();
+    for (size_t s = 0; s < slots.size(); ++s) {
+      bool free = std::none_of(slots[s].members.begin(), slots[s].members.end(), [&](size_t m) { return lives[m].meets(lives[i]); });
+      if (free && (best == slots.size() || slots[s].size < slots[best].size)) best = s;
+    }
+    if (best == slots.size()) slots.push_back({});
+    Slot& slot = slots[best];
+    slot.bytes = slot.members.empty() ? lives[i].bytes : sym_max(slot.bytes, lives[i].bytes);
+    slot.size = std::max(slot.size, lives[i].size);
+    slot.members.push_back(i);
+  }
+  Sym at = 0;
+  for (const Slot& slot : slots) {
+    for (size_t member : slot.members) plan.offsets[static_cast<size_t>(lives[member].buffer.index)] = at;
+    at += slot.bytes;
+  }
+  plan.arena_bytes = at;
+  plan.peak_bytes = at_hints(at);
+}
+
+}  // namespace
+
+std::set<BufferId> buffers_of(const Schedule& schedule, const Kernel& kernel) {
+  const ExprPool& pool = schedule.loops.pool;
+  std::set<int32_t> seen;
+  std::set<TensorId> tensors(kernel.writes.begin(), kernel.writes.end());
+  std::set<BufferId> buffers;
+  auto expression = [&](ExprId id) {
+    if (id) collect_tensors(pool, id, seen, tensors);
+  };
+  if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) {
+    for (const Phase& phase : nest->phases) {
+      for (const Reduction& reduction : phase.reductions) expression(reduction.value);
+      for (const StoreTo& store : phase.stores) {
+        expression(store.value);
+        tensors.insert(store.tensor);
+      }
+    }
+  } else if (auto* work = std::get_if<MatmulKernel>(&kernel.work)) {
+    tensors.insert(work->a);
+    if (work->packed) buffers.insert(work->packed);
+    else tensors.insert(work->b);
+  } else if (auto* work = std::get_if<ConvKernel>(&kernel.work)) {
+    tensors.insert(work->x);
+    buffers.insert(work->packed);
+  } else if (auto* work = std::get_if<AttentionKernel>(&kernel.work)) {
+    tensors.insert({work->q, work->k, work->v});
+    expression(work->score);
+  }
+  for (const StoreTo& store : kernel.epilogue) expression(store.value);
+  for (TensorId id : tensors)
+    if (BufferId buffer = schedule.place(id).buffer) buffers.insert(buffer);
+  return buffers;
+}
+
+Result<Plan> plan_memory(Schedule schedule) {
+  Plan plan;
+  plan.offsets.assign(schedule.buffers.size(), Sym(-1));
+  const std::map<std::string, int64_t> values = hints(schedule.loops);
+  auto at_hints = [&](const Sym& sym) { return evaluate(sym, values); };
+
+  std::vector<Life> lives;
+  std::map<BufferId, size_t> life_of;
+  std::set<BufferId> used;
+  for (size_t k = 0; k < schedule.kernels.size(); ++k) {
+    const Kernel& kernel = schedule.kernels[k];
+    for (BufferId id : buffers_of(schedule, kernel)) {
+      used.insert(id);
+      const Buffer& buffer = schedule[id];
+      if (buffer.kind != BufferKind::temporary) continue;
+      auto [found, is_new] = life_of.emplace(id, lives.size());
+      if (is_new) {
+        const Sym bytes = aligned(buffer.elements * Sym(dtype_bytes(buffer.dtype)));
+        lives.push_back({id, static_cast<int>(k), static_cast<int>(k), bytes, at_hints(bytes)});
+      }
+      lives[found->second].last = static_cast<int>(k);
+    }
+    for (TensorId id : kernel.writes) {
+      const BufferId buffer = schedule.place(id).buffer;
+      if (buffer && schedule[buffer].kind == BufferKind::temporary)
+        plan.intermediate_bytes += at_hints(schedule[buffer].elements) * dtype_bytes(schedule[buffer].dtype);
+    }
+    plan.bytes_moved += at_hints(kernel.bytes);
+  }
+  // What is written back after the last kernel lives to the end.
+  for (const LoopOutput& output : schedule.loops.outputs) {
+    if (!output.tensor) continue;
+    const BufferId buffer = schedule.place(output.tensor).buffer;
+    if (!buffer) continue;
+    used.insert(buffer);
+    if (auto found = life_of.find(buffer); found != life_of.end())
+      lives[found->second].last = static_cast<int>(schedule.kernels.size());
+  }
+
+  for (size_t k = 0; k <= schedule.kernels.size(); ++k) {
+    int64_t alive = 0;
+    for (const Life& life : lives)
+      if (life.first <= static_cast<int>(k) && life.last >= static_cast<int>(k)) alive += life.size;
+    plan.lower_bound_bytes = std::max(plan.lower_bound_bytes, alive);
+  }
+  const bool known = std::all_of(lives.begin(), lives.end(), [](const Life& life) { return life.bytes.is_constant(); });
+  if (known) place_known(lives, plan);
+  else place_symbolic(lives, plan, at_hints);
+
+  // Constants: those that the model writes first.
+  int64_t at = 0;
+  for (bool mutated : {true, false}) {
+    for (size_t b = 0; b < schedule.buffers.size(); ++b) {
+      const Buffer& buffer = schedule.buffers[b];
+      const BufferId id{static_cast<int32_t>(b)};
+      if (buffer.kind != BufferKind::constant || buffer.mutated != mutated || !used.contains(id)) continue;
+      plan.offsets[b] = at;
+      at += (buffer.elements.value() * dtype_bytes(buffer.dtype) + alignment - 1) / alignment * alignment;
+    }
+    if (mutated) plan.mutated_bytes = at;
+  }
+  plan.weights_bytes = at;
+  plan.schedule = std::move(schedule);
+  return plan;
+}
+
+}  // namespace toroid::plan
