@@ -442,7 +442,7 @@ TEST(TinyPackages, write) {
   if (!folder) GTEST_SKIP() << "only on request";
   for (const bool mutates : {false, true}) {
     TinyModel tiny;
-    tiny.mutates = mutates;
+    tiny.mutates = tiny.keeps_scale = mutates;
     const std::string code = tiny.code();
     auto status =
         package::write_package(tiny.contents(code), format("{}/{}.pt2", folder, mutates ? "counting" : "tiny"));

@@ -120,6 +120,7 @@ runtime::Recipes TinyModel::recipes() const {
                  {4096, 256, TD_F32, {8, 4}, {load_weight(0), {.op = pack, .k_group = 1}}},
                  {4352, 32, TD_F32, {8}, {load_weight(1)}},
                  {4416, 32, TD_F32, {8}, {load_weight(1), load_weight(2), {.op = mul}}}};
+  if (keeps_scale) r.constants.push_back({4448, 32, TD_F32, {8}, {load_weight(2)}});
   return r;
 }
 

@@ -17,6 +17,8 @@ struct TinyModel {
   std::string name = "tiny";
   // Buffers that the model writes: counts its runs, and adds the count to y[0][0] when on.
   bool mutates = false;
+  // The scale also stands in the weights as it is, not only folded with the bias.
+  bool keeps_scale = false;
 
   TinyModel();
   // The shared object; compiled once per distinct text.
