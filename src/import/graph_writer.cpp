@@ -421,7 +421,7 @@ Status GraphWriter::assert_condition(const Sym& condition, const std::string& te
   return {};
 }
 
-Status GraphWriter::finish() {
+Result<std::vector<GraphOutput>> GraphWriter::write_backs() const {
   if (!unsupported_.empty()) {
     Diagnostic all{Kind::unsupported_op, "", {}};
     for (const std::string& key : unsupported_order_) {
@@ -449,6 +449,11 @@ Status GraphWriter::finish() {
       const bool same_input = value.kind == ValueKind::input && value.index == output.input;
       if (!same_weight && !same_input) outputs.push_back(std::move(output));
     }
+  return outputs;
+}
+
+Status GraphWriter::finish() {
+  TD_TRY(std::vector<GraphOutput> outputs, write_backs());
   graph_.outputs.insert(graph_.outputs.begin(), outputs.begin(), outputs.end());
   return {};
 }

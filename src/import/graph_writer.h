@@ -55,7 +55,9 @@ class GraphWriter {
   void note_unsupported(const std::string& op, const std::vector<Arg>& args, const std::string& reason,
                         const Where& where);
   void note_unsupported_node(const Node& node, const std::string& reason);
-  // Places the write-backs before the outputs added so far. All unsupported ops of the program are the error.
+  // The outputs that write weights and inputs back. All unsupported ops of the program are the error. finish() places
+  // them before the outputs added so far.
+  Result<std::vector<GraphOutput>> write_backs() const;
   Status finish();
   // Sizes of symbols at which claims are compared where no proof is found.
   void set_hints(std::map<std::string, int64_t> hints) { hints_ = std::move(hints); }
