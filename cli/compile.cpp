@@ -71,12 +71,11 @@ Outcome compile_command(CompileArgs args) {
     std::fprintf(stderr, "%.*s: %.*s\n", static_cast<int>(topic.size()), topic.data(), static_cast<int>(text.size()),
                  text.data());
   };
+  if (args.to.empty()) args.options.output = args.output.empty() ? default_output(args.input) : args.output;
   CLI_TRY(CompileResult result, compile_stages(args.input, args.from, args.to, args.options));
   line.clear();
   if (!result.package) return write_text(args.output, result.text);
-  std::string output = args.output.empty() ? default_output(args.input) : args.output;
-  CLI_CHECK(result.package->save(output));
-  std::cout << output << ": " << result.package->summary() << "\n";
+  std::cout << args.options.output << ": " << result.package->summary() << "\n";
   return Nothing{};
 }
 

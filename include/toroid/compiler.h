@@ -83,6 +83,8 @@ struct CompileOptions {
   // For finding faults: steps to leave out (optional ones only), and the number of steps after which to stop.
   std::vector<std::string> skip;
   int stop_after = 0;
+  // Write the package straight to this file: whole or not at all, and not first to memory.
+  std::string output;
   // Where the input is a stage text: the archive that its weights' bytes come from.
   std::string weights;
 };
@@ -95,7 +97,6 @@ class TOROID_CXX_API Package {
   size_t size() const;
   // Writes the file, whole or not at all.
   Outcome save(const std::string& path) const;
-  const std::string& model() const;
   // The target as an explicit list of features.
   const std::string& target() const;
   // What compiled it: "g++ 12.2.0".

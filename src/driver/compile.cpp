@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/file.h"
+#include "driver/graph_builder.h"
 #include "driver/pipeline.h"
 #include "driver/steps.h"
 #include "ops/op_table.h"
@@ -22,6 +23,18 @@ using driver::Work;
 Cancellation::Cancellation() : token_(std::make_shared<CancelToken>()) {}
 void Cancellation::cancel() { token_->cancel(); }
 bool Cancellation::cancelled() const { return token_->cancelled(); }
+
+struct Package::State {
+  driver::PackageBytes bytes;
+  std::string target, compiler, summary;
+};
+
+Package::Package(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+const void* Package::data() const { return state_->bytes.bytes.data(); }
+size_t Package::size() const { return state_->bytes.bytes.size(); }
+const std::string& Package::target() const { return state_->target; }
+const std::string& Package::compiler() const { return state_->compiler; }
+const std::string& Package::summary() const { return state_->summary; }
 
 // Reaches into Cancellation: a compilation's own token, with the deadline, below the caller's.
 struct CompileJob {
@@ -104,6 +117,17 @@ Result<Product> read_product(const Input& input, const CompileOptions& options) 
   return product;
 }
 
+// The public view of what the last step left.
+Package make_package(const Work& work, const driver::PackageBytes& bytes, std::chrono::steady_clock::time_point start) {
+  auto state = std::make_shared<Package::State>();
+  state->bytes = bytes;
+  state->target = work.target.text();
+  state->compiler = work.compiler ? work.compiler->version : "";
+  double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  state->summary = format("{}, target {}, {:.2f} s", join(work.notes, ", "), state->target, seconds);
+  return Package(std::move(state));
+}
+
 // A folder that stays, for someone to look into.
 Result<std::string> fresh_folder(const std::string& parent) {
   std::string path = parent + "/toroid-reproducer-XXXXXX";
@@ -150,6 +174,7 @@ Status run_guarded(Work& work, const Input& input, size_t first, size_t last) {
 
 Result<CompileResult> run_stages(const std::string& path, const std::string& from, const std::string& to,
                                  const CompileOptions& options) {
+  auto start = std::chrono::steady_clock::now();
   TD_TRY(Target target, Target::parse(options.target));
   CancelToken cancel = CompileJob::token(options);
   Work work{.options = options, .cancel = cancel, .target = std::move(target), .input = path};
@@ -162,11 +187,48 @@ Result<CompileResult> run_stages(const std::string& path, const std::string& fro
   }
   TD_TRY(work.product, read_product(input, options));
   TD_CHECK_OK(run_guarded(work, input, first, last));
+  if (auto bytes = std::get_if<driver::PackageBytes>(&work.product)) {
+    return CompileResult{"", std::make_shared<Package>(make_package(work, *bytes, start))};
+  }
   TD_TRY(std::string text, driver::print_product(work.product));
   return CompileResult{std::move(text), nullptr};
 }
 
+Result<Package> compile_builder(const GraphBuilder& builder, const CompileOptions& options) {
+  auto start = std::chrono::steady_clock::now();
+  TD_TRY(Target target, Target::parse(options.target));
+  CancelToken cancel = CompileJob::token(options);
+  Work work{.options = options, .cancel = cancel, .target = std::move(target)};
+  TD_TRY(Graph graph, build_graph(builder));
+  Input input{Form::graph, print_graph(graph)};
+  work.product = std::move(graph);
+  TD_TRY(size_t first, first_step(input, ""));
+  TD_CHECK_OK(run_guarded(work, input, first, driver::steps().size() - 1));
+  auto bytes = std::get_if<driver::PackageBytes>(&work.product);
+  if (!bytes) return fail(Kind::bad_option, "stop_after leaves no package");
+  return make_package(work, *bytes, start);
+}
+
 }  // namespace
+
+Outcome Package::save(const std::string& path) const {
+  return guarded<Nothing>([&]() -> Result<Nothing> {
+    TD_CHECK_OK(write_file_atomic(path, {reinterpret_cast<const char*>(data()), size()}));
+    return Nothing{};
+  });
+}
+
+Expected<Package> compile(const std::string& path, const CompileOptions& options) {
+  return guarded<Package>([&]() -> Result<Package> {
+    TD_TRY(CompileResult result, run_stages(path, "", "", options));
+    if (!result.package) return fail(Kind::bad_option, "stop_after leaves no package");
+    return *result.package;
+  });
+}
+
+Expected<Package> compile(const GraphBuilder& graph, const CompileOptions& options) {
+  return guarded<Package>([&] { return compile_builder(graph, options); });
+}
 
 Expected<CompileResult> compile_stages(const std::string& path, const std::string& from, const std::string& to,
                                        const CompileOptions& options) {

@@ -14,12 +14,19 @@ namespace toroid::driver {
 static constexpr Step step_list[] = {
     {"import", Form::archive, Form::graph, import_step},
     {"lower", Form::graph, Form::loops, lower_step},
+    // After lower, so that constants which lowerings make (masks, tables of positions) fold too.
+    {"fold", Form::loops, Form::loops, fold_step, true},
     {"fuse", Form::loops, Form::schedule, fuse_step},
+    {"plan", Form::schedule, Form::plan, plan_step},
+    {"emit", Form::plan, Form::sources, emit_step},
+    {"build", Form::sources, Form::objects, build_step},
+    {"package", Form::objects, Form::package, package_step},
 };
 
 std::span<const Step> steps() { return step_list; }
 
-static constexpr std::string_view form_names[] = {"archive", "graph", "loops", "schedule", "plan"};
+static constexpr std::string_view form_names[] = {"archive", "graph",   "loops",   "schedule",
+                                                  "plan",    "sources", "objects", "package"};
 
 std::string_view form_name(Form form) { return form_names[static_cast<size_t>(form)]; }
 

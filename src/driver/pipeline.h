@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/cancel.h"
+#include "driver/products.h"
 #include "graph/graph.h"
 #include "loop/schedule.h"
 #include "target/compiler.h"
@@ -18,12 +19,12 @@
 namespace toroid::driver {
 
 // What a compilation is between steps. `archive` and `package` have no text form.
-enum class Form { archive, graph, loops, schedule, plan };
+enum class Form { archive, graph, loops, schedule, plan, sources, objects, package };
 std::string_view form_name(Form form);
 std::optional<Form> form_from_name(std::string_view name);
 
 // The variant's order is that of Form.
-using Product = std::variant<std::monostate, Graph, Loops, Schedule, Plan>;
+using Product = std::variant<std::monostate, Graph, Loops, Schedule, Plan, Sources, Objects, PackageBytes>;
 
 // One compilation on its way.
 struct Work {

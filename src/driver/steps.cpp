@@ -1,11 +1,13 @@
-// The steps up to the plan: thin calls into each folder.
+// The steps from archive to sources: thin calls into each folder.
 #include "driver/steps.h"
 
+#include "driver/weights.h"
+#include "emit/wrapper/wrapper.h"
 #include "fuse/fuse.h"
 #include "import/import.h"
-#if __has_include("lower/lower.h")
+#include "interp/interp.h"
 #include "lower/lower.h"
-#endif
+#include "plan/plan.h"
 
 namespace toroid::driver {
 
@@ -15,12 +17,15 @@ Status import_step(Work& work) {
 }
 
 Status lower_step(Work& work) {
-#if __has_include("lower/lower.h")
   TD_TRY(work.product, lower_graph(std::get<Graph>(work.product)));
   return {};
-#else
-  return fail(Kind::internal, "`{}` has no lowering in this build", work.input);
-#endif
+}
+
+Status fold_step(Work& work) {
+  Loops& loops = std::get<Loops>(work.product);
+  TD_CHECK_OK(fold_constants(loops));
+  drop_dead(loops);
+  return {};
 }
 
 Status fuse_step(Work& work) {
@@ -28,6 +33,36 @@ Status fuse_step(Work& work) {
   TD_TRY(Schedule schedule, fuse::fuse_loops(std::get<Loops>(std::move(work.product)), work.target, options));
   for (const std::string& line : schedule.explanations) work.explain("fuse", line);
   work.product = std::move(schedule);
+  return {};
+}
+
+Status plan_step(Work& work) {
+  TD_TRY(Plan plan, plan::plan_memory(std::get<Schedule>(std::move(work.product))));
+  for (const Guard& guard : plan.schedule.loops.guards) {
+    work.explain("guard", format("{}{}{}", to_string(guard.condition), guard.text.empty() ? "" : ": ", guard.text));
+  }
+  work.product = std::move(plan);
+  return {};
+}
+
+Status emit_step(Work& work) {
+  Sources sources;
+  sources.plan = std::get<Plan>(std::move(work.product));
+  const Schedule& schedule = sources.plan.schedule;
+  for (const Kernel& kernel : schedule.kernels) {
+    TD_CHECK_OK(work.cancel.check());
+    sources.kernels.push_back(emit::emit_kernel(schedule, kernel, work.target));
+  }
+  sources.recipes = make_recipes(sources.plan);
+  sources.recipes_json = runtime::recipes_to_json(sources.recipes);
+  emit::WrapperOptions options;
+  options.target = work.target.text();
+  options.features = work.target.cpuid_features();
+  options.threads = work.options.threads;
+  options.recipes = sources.recipes_json;
+  TD_TRY(sources.wrapper, emit::emit_wrapper(sources.plan, sources.kernels, options));
+  sources.report = emit::report_json(sources.plan, sources.kernels, options);
+  work.product = std::move(sources);
   return {};
 }
 

@@ -1,0 +1,172 @@
+// Sources to a linked model, and the model with its weights to a package.
+#include <sched.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/file.h"
+#include "build/build.h"
+#include "build/cache.h"
+#include "driver/model_parts.h"
+#include "driver/steps.h"
+#include "driver/weights.h"
+#include "package/package.h"
+
+namespace toroid::driver {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+int job_count(const CompileOptions& options) {
+  if (options.jobs > 0) return options.jobs;
+  cpu_set_t allowed;
+  return sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : std::max(CPU_COUNT(&allowed), 1);
+}
+
+Status find_tools(Work& work) {
+  if (!work.compiler) {
+    TD_TRY(work.compiler, find_compiler(work.options.compiler, work.options.search_path));
+  }
+  return {};
+}
+
+// Inputs and outputs as the user knows them.
+std::string signature_json(const Loops& loops) {
+  Json inputs = Json::array(), outputs = Json::array();
+  for (size_t i = 0; i < loops.inputs.size(); ++i) {
+    const GraphInput& input = loops.inputs[i];
+    Json row = {{"name", input.name}};
+    if (input.kind == GraphInput::Kind::tensor) {
+      const LoopTensor& tensor = loops[loops.input_tensors[i]];
+      row["dtype"] = dtype_name(tensor.dtype);
+      row["sizes"] = to_string(tensor.sizes);
+      row["device"] = to_string(tensor.device);
+    } else if (input.kind == GraphInput::Kind::symbol) {
+      row["size"] = to_string(input.symbol);
+    }
+    inputs.push_back(row);
+  }
+  for (const LoopOutput& output : loops.outputs) {
+    Json row = {{"name", output.target.name}};
+    if (output.tensor) {
+      const LoopTensor& tensor = loops[output.tensor];
+      row["dtype"] = dtype_name(tensor.dtype);
+      row["sizes"] = to_string(tensor.sizes);
+      row["strides"] = to_string(output.strides);
+    } else if (output.target.kind == GraphOutput::Kind::symbol) {
+      row["size"] = to_string(output.target.symbol);
+    }
+    if (output.target.mutates == GraphOutput::Mutates::weight) {
+      row["mutates"] = loops.weights[static_cast<size_t>(output.target.weight.index)].name;
+    } else if (output.target.mutates == GraphOutput::Mutates::input) {
+      row["mutates_input"] = output.target.input;
+    }
+    outputs.push_back(row);
+  }
+  return Json{{"inputs", inputs}, {"outputs", outputs}, {"in_spec", loops.in_spec}, {"out_spec", loops.out_spec}}
+      .dump();
+}
+
+// "g++ (Debian 12.2.0-14) 12.2.0": what `--version` says first.
+std::string compiler_text(const Compiler& compiler) { return compiler.version; }
+
+Result<build::Bytes> run_build(Work& work, const Sources& sources) {
+  std::string failed = work.options.temporary_folder + "/toroid-failed-compile";
+  auto tools = build::make_tools(*work.compiler, {.reproducer_folder = failed});
+  build::ObjectCache cache({.folder = work.options.cache_folder, .limit_bytes = work.options.cache_bytes});
+  build::BuildOptions options;
+  options.jobs = job_count(work.options);
+  options.version = TOROID_VERSION;
+  options.cancel = &work.cancel;
+  options.progress = [&](int done, int total, const std::string&) { work.progress("build", done, total); };
+  build::Build build(*tools, &cache, options);
+
+  const std::string& model = sources.plan.schedule.loops.name;
+  std::vector<build::JobId> needs;
+  std::set<std::string> seen;
+  needs.push_back(
+      build.compile({.name = model + "/wrapper", .text = sources.wrapper, .target = work.target, .flags = {}}));
+  for (size_t k = 0; k < sources.kernels.size(); ++k) {
+    if (!seen.insert(sources.kernels[k].symbol).second) continue;
+    std::string name = format("{}/{}", model, sources.plan.schedule.kernels[k].name);
+    needs.push_back(build.compile({.name = name, .text = sources.kernels[k].text, .target = work.target, .flags = {}}));
+  }
+  build::LinkUnit link{.name = model + "/link"};
+  link.objects.push_back(std::make_shared<const std::string>(model_abi_object()));
+  link.version_script = model_version_script();
+  build::JobId linked = build.link(link, needs);
+  TD_CHECK_OK(build.wait());
+
+  int compiled = 0, reused = 0;
+  for (const build::JobTime& job : build.times()) {
+    work.time("build", format("{} ({})", job.name, job.how), job.milliseconds / 1e3);
+    std::string_view how = job.how;
+    compiled += how == "compiled";
+    reused += how == "cached" || how == "same";
+  }
+  work.notes.push_back(format("{} kernels", sources.kernels.size()));
+  work.notes.push_back(format("{} files compiled, {} reused", compiled, reused));
+  for (const std::string& line : build.cache_lines()) work.explain("cache", line);
+  for (const std::string& line : cache.notes()) work.explain("cache", line);
+  return build.output(linked);
+}
+
+}  // namespace
+
+Status build_step(Work& work) {
+  TD_CHECK_OK(find_tools(work));
+  Objects objects;
+  objects.sources = std::get<Sources>(std::move(work.product));
+  TD_TRY(objects.code, run_build(work, objects.sources));
+  work.product = std::move(objects);
+  return {};
+}
+
+Status package_step(Work& work) {
+  const Objects objects = std::get<Objects>(std::move(work.product));
+  const Sources& sources = objects.sources;
+  const Plan& plan = sources.plan;
+  package::ModelContents model;
+  model.code = *objects.code;
+  model.weights_bytes = plan.weights_bytes;
+  model.mutated_bytes = plan.mutated_bytes;
+  model.write_weights = [&](std::span<std::byte> bytes) {
+    return write_weights(plan, sources.recipes, bytes, job_count(work.options), work.cancel);
+  };
+  model.target = work.target.text();
+  model.features = work.target.cpuid_features();
+  model.compiler = compiler_text(*work.compiler);
+  model.default_threads = work.options.threads;
+  model.signature = signature_json(plan.schedule.loops);
+  model.recipes = sources.recipes_json;
+  model.report = sources.report;
+  package::PackageContents contents;
+  contents.prefix = plan.schedule.loops.name;
+  contents.toroid_version = TOROID_VERSION;
+  contents.models.push_back(std::move(model));
+
+  package::PackageTimes times;
+  PackageBytes result;
+  if (work.options.output.empty()) {
+    TD_TRY(package::MemoryPackage bytes, package::write_package_to_memory(contents, &times));
+    auto owner = std::make_shared<package::MemoryPackage>(std::move(bytes));
+    result.bytes = owner->bytes();
+    result.owner = owner;
+  } else {
+    TD_CHECK_OK(package::write_package(contents, work.options.output, &times));
+    TD_TRY(MappedFile file, MappedFile::open(work.options.output));
+    auto owner = std::make_shared<MappedFile>(std::move(file));
+    result.bytes = owner->bytes();
+    result.owner = owner;
+    result.file = work.options.output;
+  }
+  work.time("package", "packing of weights", times.weights_ms / 1e3);
+  work.time("package", "hashing", times.hash_ms / 1e3);
+  work.time("package", "writing", times.file_ms / 1e3);
+  work.notes.insert(work.notes.begin(), bytes_text(static_cast<int64_t>(result.bytes.size())));
+  work.product = std::move(result);
+  return {};
+}
+
+}  // namespace toroid::driver
