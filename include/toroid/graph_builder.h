@@ -85,6 +85,9 @@ class TOROID_CXX_API GraphBuilder {
   using Keywords = std::vector<std::pair<std::string, Argument>>;
   // Where in the user's program a call comes from; error messages name it.
   struct Source {
+    Source() {}
+    Source(std::string module, std::string file, int line)
+        : module(std::move(module)), file(std::move(file)), line(line) {}
     std::string module;  // encoder.layer.0.fc
     std::string file;    // model.py
     int line = 0;
