@@ -55,6 +55,20 @@ struct Panel {
       std::memset(to + rows * bytes, 0, (width - rows) * bytes);
     }
   }
+  // Rows along N, k in groups: the rows of a group are interleaved.
+  template <class Element>
+  void interleave_rows() const {
+    for (int64_t u = 0; u < (k + group - 1) / group; ++u) {
+      char* to = out + u * width * group * bytes;
+      const int64_t depth = std::min(group, k - u * group);
+      if (depth < group || rows < width) std::memset(to, 0, width * group * bytes);
+      for (int64_t t = 0; t < depth; ++t) {
+        const char* from = data + (u * group + t) * k_stride * bytes;
+        for (int64_t r = 0; r < rows; ++r)
+          std::memcpy(to + (r * group + t) * sizeof(Element), from + r * sizeof(Element), sizeof(Element));
+      }
+    }
+  }
   void pack() const {
     const int64_t whole = k / group;
     if (k_stride == 1 && group * bytes == 4) {
@@ -68,6 +82,10 @@ struct Panel {
       general(whole);
     } else if (n_stride == 1 && group == 1) {
       copy_rows();
+    } else if (n_stride == 1 && bytes == 2) {
+      interleave_rows<uint16_t>();
+    } else if (n_stride == 1 && bytes == 1) {
+      interleave_rows<uint8_t>();
     } else {
       general(0);
     }

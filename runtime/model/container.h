@@ -28,6 +28,15 @@ struct NamedHandle {
   Handle handle;
 };
 
+// One set of weights and, once asked for, the weights in their original form.
+struct Set {
+  runtime::Weights weights;
+  bool changed = false;
+  std::vector<std::unique_ptr<char[]>> originals;
+  std::vector<Handle> handles;
+  std::vector<NamedHandle> named;
+};
+
 class Container {
  public:
   // Checks CPU and version, finds PyTorch, maps weights.bin from the folder of this shared object.
@@ -55,14 +64,6 @@ class Container {
  private:
   struct Instance;
   struct Run;
-  // One set of weights and, once asked for, the weights in their original form.
-  struct Set {
-    runtime::Weights weights;
-    bool changed = false;
-    std::vector<std::unique_ptr<char[]>> originals;
-    std::vector<Handle> handles;
-    std::vector<NamedHandle> named;
-  };
   Container(const TdModel& info, const Torch& torch);
   Outcome<runtime::Weights> map_weights() const;
   Outcome<void> read_recipes();
