@@ -148,7 +148,7 @@ class Depthwise {
             if (loaded.insert({ky, kx}).second)
               append(out, "const vf32 w{}_{} = {};\n", ky, kx,
                      load(format("w + {} + c", (ky * spec_.kernel_w + kx) * spec_.channels)));
-            append(uses, " c{0}_{1} = fma(v, w{2}_{3}, c{0}_{1});", y, x, ky, kx);
+            append(uses, " c{0}_{1} = mad(v, w{2}_{3}, c{0}_{1});", y, x, ky, kx);
           }
         if (!uses.empty())
           append(out, "{{ const vf32 v = {};{} }}\n", load(format("x + {} * row + {} * pixel + c", iy, ix)), uses);
@@ -197,7 +197,7 @@ class Depthwise {
              "{{ const i64 i = iw + {0}; const {1}* a = {0} < pixels * {2} && i >= 0 && i < W ? x + ih * row + i * "
              "pixel + c : zeros;",
              r * spec_.stride_w, tile_.element(), spec_.stride_w);
-      append(out, " c0_{0} = fma({1}, tap, c0_{0}); }}\n", r, load("a", masked ? "count" : ""));
+      append(out, " c0_{0} = mad({1}, tap, c0_{0}); }}\n", r, load("a", masked ? "count" : ""));
     }
     append(out, "}}\n}}\nalignas(64) f32 t[{}];\n", edge_pixels * lanes_);
     for (int r = 0; r < edge_pixels; ++r) append(out, "store_f32(t + {}, c0_{});\n", r * lanes_, r);

@@ -332,7 +332,7 @@ vf32 acc = load_f32(t + i * 64 + x);
         if (wide > 1) out += tile_.pin({"y"});
         for (int i = 0; i < wide; ++i)
           out += tile_.pairs() ? format("c{0}_{1} = {2}_dot(c{0}_{1}, x{0}, y);\n", i, j, name_)
-                               : format("c{0}_{1} = fma(x{0}, y, c{0}_{1});\n", i, j);
+                               : format("c{0}_{1} = mad(x{0}, y, c{0}_{1});\n", i, j);
         out += "}\n";
       }
       out += "}\n";

@@ -45,7 +45,7 @@ static inline vf32 {0}_dot(vf32 c, vf32 a, vf32 b) {{
     append(out, R"(static inline vf32 {0}_low(vf32 x) {{ return (vf32)(({0}_bits)x << 16); }}
 static inline vf32 {0}_high(vf32 x) {{ return (vf32)(({0}_bits)x & 0xffff0000u); }}
 static inline vf32 {0}_dot(vf32 c, vf32 a, vf32 b) {{
-  return fma({0}_high(a), {0}_high(b), fma({0}_low(a), {0}_low(b), c));
+  return mad({0}_high(a), {0}_high(b), mad({0}_low(a), {0}_low(b), c));
 }}
 )",
            name);
@@ -102,13 +102,13 @@ std::string Tile::row_step(int row, int vectors, const std::string& word, bool i
     // Widened: both halves of the row's word once, for all vectors.
     append(out, " const vf32 xl = {0}_low(x), xh = {0}_high(x);", name);
     for (int j = 0; j < vectors; ++j)
-      append(out, " c{0}_{1} = fma(xh, {2}_high(b{1}), fma(xl, {2}_low(b{1}), c{0}_{1}));", row, j, name);
+      append(out, " c{0}_{1} = mad(xh, {2}_high(b{1}), mad(xl, {2}_low(b{1}), c{0}_{1}));", row, j, name);
   } else {
     for (int j = 0; j < vectors; ++j) {
       if (pairs())
         append(out, " c{0}_{1} = {2}_dot(c{0}_{1}, x, b{1});", row, j, name);
       else
-        append(out, " c{0}_{1} = fma(x, b{1}, c{0}_{1});", row, j);
+        append(out, " c{0}_{1} = mad(x, b{1}, c{0}_{1});", row, j);
     }
   }
   return out + " }\n";
