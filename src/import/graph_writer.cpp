@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "ops/rules.h"
 
 namespace toroid {
 namespace {

@@ -144,7 +144,4 @@ std::optional<Inverse> invert_view(const Schema& schema, const std::vector<Arg>&
                                    const std::vector<TensorType>& results, size_t index, const TensorType& viewed,
                                    ValueId base, ValueId value);
 
-// The strides of `sizes` seen through a tensor without copying, if there are such.
-std::optional<SymList> view_strides(const TensorType& type, const SymList& sizes);
-
 }  // namespace toroid

@@ -1,4 +1,4 @@
-// Views: which can be undone and how, and when a reshape is one.
+// Views: which can be undone, and how.
 #include "base/check.h"
 #include "import/graph_writer.h"
 
@@ -112,35 +112,6 @@ std::optional<Inverse> invert_view(const Schema& schema, const std::vector<Arg>&
   if (is({"view_as_real"})) return Inverse{"aten.view_as_complex.default", {value}};
   if (is({"view_as_complex"})) return Inverse{"aten.view_as_real.default", {value}};
   return std::nullopt;
-}
-
-std::optional<SymList> view_strides(const TensorType& type, const SymList& sizes) {
-  // Runs of old dims that lie behind one another in memory, from the last; each new dim must fall into one run.
-  SymList strides(sizes.size());
-  std::ptrdiff_t next = static_cast<std::ptrdiff_t>(sizes.size()) - 1;
-  Sym run = 1, taken = 1;
-  Sym step = type.sizes.empty() ? Sym(1) : type.strides.back();
-  for (std::ptrdiff_t i = static_cast<std::ptrdiff_t>(type.sizes.size()) - 1; i >= 0; --i) {
-    const size_t d = static_cast<size_t>(i);
-    run *= type.sizes[d];
-    const bool ends = i == 0 || !(type.sizes[d - 1] == Sym(1) || proves_eq(type.strides[d - 1], run * step));
-    if (!ends) continue;
-    while (next >= 0 && (!proves_eq(taken, run) || sizes[static_cast<size_t>(next)] == Sym(1))) {
-      strides[static_cast<size_t>(next)] = taken * step;
-      taken *= sizes[static_cast<size_t>(next)];
-      if (proves_lt(run, taken)) return std::nullopt;
-      --next;
-    }
-    if (!proves_eq(taken, run)) return std::nullopt;
-    if (i > 0) run = 1, taken = 1, step = type.strides[d - 1];
-  }
-  if (next >= 0) {
-    for (; next >= 0; --next) {
-      if (sizes[static_cast<size_t>(next)] != Sym(1)) return std::nullopt;
-      strides[static_cast<size_t>(next)] = taken * step;
-    }
-  }
-  return strides;
 }
 
 }  // namespace toroid
