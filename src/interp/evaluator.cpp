@@ -2,6 +2,7 @@
 #include "interp/evaluator.h"
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "base/check.h"
@@ -199,12 +200,11 @@ class Body {
     }
     // One user that is evaluated in a loop may ask again and again for what the loop does not change.
     const bool keep = node.users > 1 || node.kind == NodeKind::reduce;
-    if (keep && fresh(node)) return node.value;
+    if (!keep) return node.kind == NodeKind::load ? load(node) : compute(node);
+    if (fresh(node)) return node.value;
     Scalar result = compute(node);
-    if (keep) {
-      node.value = result;
-      node.stamp = ++clock_;
-    }
+    node.value = result;
+    node.stamp = ++clock_;
     return result;
   }
 
@@ -253,11 +253,17 @@ class Body {
     return 0;
   }
 
+  // Most indices are a variable: without the way through eval.
+  int64_t position(int32_t index) {
+    const Node& node = nodes_[static_cast<size_t>(index)];
+    return node.kind == NodeKind::variable ? values_[static_cast<size_t>(node.slot)] : eval(index).i;
+  }
+
   Scalar load(const Node& node) {
     const Memory& m = *node.memory;
     int64_t offset = 0;
     for (size_t k = 0; k < node.args.size(); ++k) {
-      const int64_t at = eval(node.args[k]).i;
+      const int64_t at = position(node.args[k]);
       if (at < 0 || at >= m.sizes[k]) [[unlikely]]
         throw EvaluationFailure{{Kind::internal,
                                  format("`%{}` loads `%{}` at {} in dim {} of size {}", tensor_.name,
@@ -265,16 +271,16 @@ class Body {
                                  {}}};
       offset += at * m.strides[k];
     }
-    const std::byte* at = m.base + offset * dtype_bytes_of(m.dtype);
-    return load_scalar(at, m.dtype);
-  }
-  static int64_t dtype_bytes_of(DType dtype) {
-    if (dtype == DType::f32) return 4;
-    return dtype_bytes(dtype);
+    if (m.dtype == DType::f32) {
+      float value;
+      std::memcpy(&value, m.base + offset * 4, sizeof value);
+      return {.f = value};
+    }
+    return load_scalar(m.base + offset * dtype_bytes(m.dtype), m.dtype);
   }
 
   Scalar operate(const Node& node) {
-    Scalar args[3];
+    Scalar args[3] = {{.i = 0}, {.i = 0}, {.i = 0}};
     for (size_t k = 0; k < node.args.size(); ++k) args[k] = eval(node.args[k]);
     if (node.type == DType::f32 && !exact_) {
       const float a = static_cast<float>(args[0].f), b = static_cast<float>(args[1].f);
@@ -335,17 +341,16 @@ class Body {
   void take(const Node& node, Accumulator& all, Scalar x) const {
     const bool real = is_float(node.arg_type);
     const int64_t at = all.count++;
+    if (real && node.reduce == ReduceOp::sum) {
+      all.value.f += x.f;
+      return;
+    }
     auto op = [&](ScalarOp o) {
       const Scalar both[] = {all.value, x};
       return eval_scalar(o, node.arg_type, both, true);
     };
     switch (node.reduce) {
-      case ReduceOp::sum:
-        if (real)
-          all.value.f += x.f;
-        else
-          all.value = op(ScalarOp::add);
-        return;
+      case ReduceOp::sum: all.value = op(ScalarOp::add); return;
       case ReduceOp::prod: all.value = op(ScalarOp::mul); return;
       case ReduceOp::min: all.value = at == 0 ? x : op(ScalarOp::min); return;
       case ReduceOp::max: all.value = at == 0 ? x : op(ScalarOp::max); return;
