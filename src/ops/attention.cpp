@@ -118,7 +118,7 @@ void add_attention_ops(OpTable& ops) {
   ops.add("aten.scaled_dot_product_attention.default")
       .infer([](const Call& call) -> Types {
         if (call.number("dropout_p") != 0)
-          return fail(Kind::unsupported, "`{}` with dropout (random numbers)", call.op());
+          return fail(Kind::unsupported_op, "`{}` with dropout (random numbers)", call.op());
         if (call.type("query").rank() < 2) return fail(Kind::bad_graph, "`{}` of a vector", call.op());
         TD_TRY(SymList sizes, attention_sizes(call));
         // Eager's fast path leaves heads and rows swapped in memory, its plain path does not.

@@ -41,7 +41,7 @@ SymList fill_sizes(const Call& call, const Fill& fill) {
 
 Types infer_fill(const Call& call, const Fill& fill) {
   DType dtype = fill_dtype(call, fill);
-  if (is_complex(dtype)) return fail(Kind::unsupported, "`{}` of a complex dtype", call.op());
+  if (is_complex(dtype)) return fail(Kind::unsupported_op, "`{}` of a complex dtype", call.op());
   TensorType type = contiguous_type(call, dtype, fill_sizes(call, fill));
   if (fill.sizes == Fill::Sizes::like) type.strides = format_strides(call, call.type("self"));
   if (call.schema().find_arg("stride") >= 0) type.strides = call.integers("stride");
@@ -145,13 +145,13 @@ Result<Range> range_of_call(const Call& call) {
     };
     Sym start = whole(r.start), end = whole(r.end), step = whole(r.step);
     if (!step.is_constant() || step.value() == 0)
-      return fail(Kind::unsupported, "arange with step {}", to_string(step));
+      return fail(Kind::unsupported_op, "arange with step {}", to_string(step));
     r.length = step.value() > 0 ? sym_max(ceil_div(end - start, step), 0) : sym_max(ceil_div(start - end, -step), 0);
     return r;
   }
   for (const Arg* arg : {&r.start, &r.end, &r.step})
     if (auto sym = std::get_if<Sym>(arg); sym && !sym->is_constant())
-      return fail(Kind::unsupported, "arange of floats with the symbolic bound {}", to_string(*sym));
+      return fail(Kind::unsupported_op, "arange of floats with the symbolic bound {}", to_string(*sym));
   r.length = std::max<int64_t>(
       0, static_cast<int64_t>(std::ceil((as_double(r.end) - as_double(r.start)) / as_double(r.step))));
   return r;
@@ -314,7 +314,7 @@ void add_casts(OpTable& ops) {
          bool given = call.schema().find_arg("memory_format") >= 0 && call.has("memory_format");
          TensorType type = x;
          type.dtype = cast_dtype(call);
-         if (is_complex(type.dtype)) return fail(Kind::unsupported, "`{}` of a complex dtype", call.op());
+         if (is_complex(type.dtype)) return fail(Kind::unsupported_op, "`{}` of a complex dtype", call.op());
          if (!aliases(call) || given) type.strides = format_strides(call, x);
          return one(std::move(type));
        })
@@ -336,7 +336,7 @@ void add_casts(OpTable& ops) {
     row.infer([contiguous](const Call& call) -> Types {
          TensorType type = call.type("self");
          type.dtype = cast_dtype(call);
-         if (is_complex(type.dtype)) return fail(Kind::unsupported, "`{}` of a complex dtype", call.op());
+         if (is_complex(type.dtype)) return fail(Kind::unsupported_op, "`{}` of a complex dtype", call.op());
          bool keeps = contiguous && call.has("memory_format") == false;
          bool already = contiguous && is_contiguous(type);
          if (contiguous && call.has("memory_format")) {
@@ -368,7 +368,7 @@ void add_casts(OpTable& ops) {
     ops.add(name)
         .infer([](const Call& call) -> Types {
           if (call.flag("train") && call.number("p") != 0)
-            return fail(Kind::unsupported, "`{}` with train=True (random numbers); call model.eval() before export",
+            return fail(Kind::unsupported_op, "`{}` with train=True (random numbers); call model.eval() before export",
                         call.op());
           return one(call.type("input"));
         })

@@ -27,7 +27,7 @@ Result<Advanced> advanced_of(const Call& call) {
     if (!list[i].valid()) continue;
     const TensorType& index = call.type(list[i]);
     if (is_bool(index.dtype) || index.dtype == DType::u8)
-      return fail(Kind::unsupported, "`{}` by a mask: the result's size depends on data", call.op());
+      return fail(Kind::unsupported_op, "`{}` by a mask: the result's size depends on data", call.op());
     a.dims.push_back(static_cast<int64_t>(i));
     a.indices.push_back(list[i]);
     TD_TRY(a.shape, broadcast_sizes(a.shape, index.sizes));
@@ -199,7 +199,7 @@ void add_selects(OpTable& ops) {
         SymList sizes = call.type("self").sizes;
         Sym classes = call.integer("num_classes");
         if (!proves_le(1, classes))
-          return fail(Kind::unsupported, "`{}` without num_classes: the result's size depends on data", call.op());
+          return fail(Kind::unsupported_op, "`{}` without num_classes: the result's size depends on data", call.op());
         sizes.push_back(classes);
         return one(contiguous_type(call, DType::i64, sizes));
       })
@@ -269,6 +269,18 @@ Sym bag_count(const Call& call) {
   return call.flag("include_last_offset") ? n - 1 : n;
 }
 
+// The other results (offset2bag, bag_size, max_indices) serve the gradient: only their sizes are right here.
+std::vector<TensorType> side_results(const Call& call) {
+  const TensorType &w = call.type("weight"), &indices = call.type("indices"), &offsets = call.type("offsets");
+  int64_t mode = call.constant("mode");
+  bool padded = call.schema().find_arg("padding_idx") >= 0 && call.has("padding_idx") && !proves_lt(call.integer("padding_idx"), 0);
+  bool fast_sum = mode == 0 && !padded && (w.dtype == DType::f32 || w.dtype == DType::f16) && is_contiguous(w);
+  SymList bags{bag_count(call)};
+  SymList most = mode == 2 ? SymList{bags[0], w.sizes[1]} : bags;
+  auto type = [&](SymList sizes) { return contiguous_type(call, offsets.dtype, std::move(sizes)); };
+  return {type({fast_sum ? Sym(0) : indices.sizes[0]}), type(bags), type(most)};
+}
+
 void add_bags(OpTable& ops) {
   for (const char* form : {"embedding_bag.padding_idx", "embedding_bag.default", "_embedding_bag.default",
                            "_embedding_bag_forward_only.default"})
@@ -276,12 +288,7 @@ void add_bags(OpTable& ops) {
         .infer([](const Call& call) -> Types {
           const TensorType& w = call.type("weight");
           std::vector<TensorType> out{contiguous_type(call, w.dtype, {bag_count(call), w.sizes[1]})};
-          // The others serve the gradient; their sizes depend on mode and device and nobody reads them here.
-          for (size_t i = 1; i < call.node().outputs.size(); ++i)
-            if (call.node().outputs[i].valid())
-              out.push_back(call.type(call.node().outputs[i]));
-            else
-              out.push_back(contiguous_type(call, DType::i64, {0}));
+          for (TensorType& side : side_results(call)) out.push_back(std::move(side));
           return out;
         })
         .lower_many([](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
@@ -295,10 +302,8 @@ void add_bags(OpTable& ops) {
             bags.padding += bags.weight.sizes[0];
           if (is_tensor(call, "per_sample_weights")) bags.scales = call.tensor("per_sample_weights");
           std::vector<LoopValue> out{embedding_bag(b, bags)};
-          for (size_t i = 1; i < call.node().outputs.size(); ++i) {
-            const SymList sizes = call.node().outputs[i].valid() ? call.result(i).sizes : SymList{0};
-            out.push_back(b.full(sizes, int_expr(b, 0), DType::i64));
-          }
+          for (const TensorType& side : side_results(call))
+            out.push_back(b.full(side.sizes, number_expr(b, 0, side.dtype), side.dtype));
           return out;
         })
         .sample(format("aten.{}(f32[5,3], i64[7], i64[3], False, 1, False, none, False{})", form,

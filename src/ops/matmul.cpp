@@ -287,7 +287,7 @@ void add_einsum(OpTable& ops) {
         std::vector<LoopValue> operands;
         for (ValueId id : call.values("tensors")) operands.push_back(call.tensor(id));
         if (operands.size() > 2)
-          return fail(Kind::unsupported, "einsum of {} operands (`{}`)", operands.size(), call.text("equation"));
+          return fail(Kind::unsupported_op, "einsum of {} operands (`{}`)", operands.size(), call.text("equation"));
         SymList out_sizes, k_sizes;
         std::string summed;
         for (char c : e.output) out_sizes.push_back(sizes[c]);

@@ -240,7 +240,7 @@ TensorType batch_norm_type(const Call& call) {
 }
 
 Status refuse_training_update(const Call& call) {
-  return fail(Kind::unsupported,
+  return fail(Kind::unsupported_op,
               "`{}` in training updates its running statistics; export with decompositions, or model.eval()",
               call.op());
 }
@@ -279,7 +279,7 @@ void add_batch_norms(OpTable& ops) {
   // Training, functional: the new running statistics are results; the variance there is the unbiased one.
   ops.add("aten._native_batch_norm_legit_functional.default")
       .infer([](const Call& call) -> Types {
-        if (!call.flag("training")) return fail(Kind::unsupported, "`{}` with training=False", call.op());
+        if (!call.flag("training")) return fail(Kind::unsupported_op, "`{}` with training=False", call.op());
         const TensorType &x = call.type("input"), &mean = call.type("running_mean");
         TensorType stat = contiguous_type(call, x.dtype == DType::f64 ? DType::f64 : DType::f32, {x.sizes[1]});
         return std::vector<TensorType>{batch_norm_type(call), stat, stat, mean, call.type("running_var")};
@@ -313,7 +313,7 @@ void add_batch_norms(OpTable& ops) {
   // Statistics per sample and channel.
   ops.add("aten.instance_norm.default")
       .infer([](const Call& call) -> Types {
-        if (is_tensor(call, "running_mean")) return fail(Kind::unsupported, "`{}` with running statistics", call.op());
+        if (is_tensor(call, "running_mean")) return fail(Kind::unsupported_op, "`{}` with running statistics", call.op());
         return one(norm_type(call.type("input")));
       })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {

@@ -39,12 +39,12 @@ Result<Layers> layers_of(const Call& call, CellKind kind) {
   l.count = call.constant("num_layers");
   l.params = call.values("params");
   if (call.flag("train") && call.number("dropout") != 0)
-    return fail(Kind::unsupported, "`{}` with dropout in training (random numbers)", call.op());
+    return fail(Kind::unsupported_op, "`{}` with dropout in training (random numbers)", call.op());
   if (call.type("input").rank() != 3)
-    return fail(Kind::unsupported, "`{}` of an input of rank {}", call.op(), call.type("input").rank());
+    return fail(Kind::unsupported_op, "`{}` of an input of rank {}", call.op(), call.type("input").rank());
   size_t each = l.biases ? 4 : 2;
   if (l.params.size() != each * l.directions() * static_cast<size_t>(l.count))
-    return fail(Kind::unsupported, "`{}` with projections", call.op());
+    return fail(Kind::unsupported_op, "`{}` with projections", call.op());
   return l;
 }
 
@@ -144,7 +144,7 @@ Result<std::vector<LoopValue>> lower_recurrent(LoopBuilder& b, const LowerCall& 
   if (l.batch_first) x = b.transpose(x, 0, 1);
   const Sym& steps = x.sizes[0];
   if (!steps.is_constant() || steps.value() > max_steps || steps.value() < 1)
-    return fail(Kind::unsupported, "`{}` over {} steps: must be known and at most {}", call.op(), to_string(steps),
+    return fail(Kind::unsupported_op, "`{}` over {} steps: must be known and at most {}", call.op(), to_string(steps),
                 max_steps);
   bool lstm = kind == CellKind::lstm;
   LoopValue h0 = lstm ? call.tensor(call.values("hx")[0]) : call.tensor("hx");

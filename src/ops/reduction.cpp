@@ -52,7 +52,7 @@ void add_sum(OpTable& ops, const std::string& name, ReduceOp op, bool mean, Prep
   ops.add("aten." + name)
       .infer([result, mean](const Call& call) -> Types {
         DType d = result(call);
-        if (is_complex(d)) return fail(Kind::unsupported, "`{}` of complex numbers", call.op());
+        if (is_complex(d)) return fail(Kind::unsupported_op, "`{}` of complex numbers", call.op());
         if (mean && !is_float(d)) return fail(Kind::bad_graph, "`{}` of {}", call.op(), dtype_name(d));
         return one(reduced_type(call, d));
       })

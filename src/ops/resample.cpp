@@ -49,7 +49,7 @@ Result<Resample> resample_of(const Call& call, size_t dims) {
     else if (factor == std::floor(factor))
       r.out.push_back(r.in[d] * static_cast<int64_t>(factor));
     else
-      return fail(Kind::unsupported, "`{}`: a symbolic size times {}", call.op(), factor);
+      return fail(Kind::unsupported_op, "`{}`: a symbolic size times {}", call.op(), factor);
   }
   return r;
 }

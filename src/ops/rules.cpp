@@ -112,7 +112,7 @@ Result<TensorType> pointwise_type(const Call& call, const std::vector<std::strin
 InferRule pointwise(std::vector<std::string> args, Out out) {
   return [args = std::move(args), out](const Call& call) -> Types {
     DType dtype = out == Out::boolean ? DType::b8 : compute_dtype(call, args, out);
-    if (is_complex(dtype)) return fail(Kind::unsupported, "`{}` of complex tensors", call.op());
+    if (is_complex(dtype)) return fail(Kind::unsupported_op, "`{}` of complex tensors", call.op());
     TD_TRY(TensorType type, pointwise_type(call, args, dtype));
     return one(std::move(type));
   };

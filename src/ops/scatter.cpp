@@ -153,7 +153,7 @@ void add_index_put(OpTable& ops) {
           if (list.size() == 1 && list[0].valid() && is_bool(call.type(list[0]).dtype)) {
             LoopValue mask = call.tensor(list[0]);
             if (!is_one(product(values.sizes)) || accumulate)
-              return fail(Kind::unsupported, "`{}` by a mask with as many values as it selects", call.op());
+              return fail(Kind::unsupported_op, "`{}` by a mask with as many values as it selects", call.op());
             return b.from(x.dtype, x.sizes, [=](const Index& i) {
               Index mi(i.begin(), i.begin() + static_cast<ptrdiff_t>(mask.sizes.size()));
               Index zero(values.sizes.size(), int_expr(*p, 0));
@@ -166,7 +166,7 @@ void add_index_put(OpTable& ops) {
             if (!list[d].valid()) continue;
             const TensorType& index = call.type(list[d]);
             if (is_bool(index.dtype) || index.dtype == DType::u8)
-              return fail(Kind::unsupported, "`{}` by a mask beside other indices", call.op());
+              return fail(Kind::unsupported_op, "`{}` by a mask beside other indices", call.op());
             dims.push_back(d);
             TD_TRY(shape, broadcast_sizes(shape, index.sizes));
           }
@@ -235,7 +235,7 @@ void add_scatters(OpTable& ops) {
         })
         .lower([mode = row.mode](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
           LoopValue x = call.tensor("self"), index = call.tensor("index");
-          if (x.rank() == 0) return fail(Kind::unsupported, "`{}` of a 0-d tensor", call.op());
+          if (x.rank() == 0) return fail(Kind::unsupported_op, "`{}` of a 0-d tensor", call.op());
           size_t dim = at(call.dim("dim", x.rank()));
           LoopBuilder* p = &b;
           bool has_source = is_tensor(call, "src");
@@ -269,7 +269,7 @@ void add_scatters(OpTable& ops) {
           std::string how = mode == Mode::add ? "sum" : call.text("reduce");
           bool include = mode == Mode::add || call.flag("include_self");
           if (how == "mean" || !include)
-            return fail(Kind::unsupported, "`{}` with reduce `{}`, include_self={}", call.op(), how, include);
+            return fail(Kind::unsupported_op, "`{}` with reduce `{}`, include_self={}", call.op(), how, include);
           ReduceOp op = how == "sum"    ? ReduceOp::sum
                         : how == "prod" ? ReduceOp::prod
                         : how == "amax" ? ReduceOp::max
@@ -305,7 +305,7 @@ void add_slice_writes(OpTable& ops) {
         .infer([](const Call& call) -> Types { return one(like_self(call)); })
         .lower([row](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
           LoopValue x = call.tensor("self"), index = call.tensor("index");
-          if (x.rank() == 0) return fail(Kind::unsupported, "`{}` of a 0-d tensor", call.op());
+          if (x.rank() == 0) return fail(Kind::unsupported_op, "`{}` of a 0-d tensor", call.op());
           if (index.rank() == 0) index = b.unsqueeze(index, 0);
           size_t dim = at(call.dim("dim", x.rank()));
           std::string kind = row.name;

@@ -367,14 +367,16 @@ void add_slices(OpTable& ops) {
 
 using SpansRule = std::function<std::vector<Span>(const Call&)>;
 
-// Pieces of `size` each, the last one shorter.
-std::vector<Span> even_spans(const Call& call, int64_t dim, const Sym& size) {
+// Pieces of `size` each, the last one shorter. Of symbolic sizes the graph tells how many there are, or else `expected`.
+std::vector<Span> even_spans(const Call& call, int64_t dim, const Sym& size, const Sym& expected) {
   const Sym& whole = call.type("self").sizes[at(dim)];
   std::vector<Span> spans;
+  SymRange range = is_zero(size) ? SymRange{1, 1} : range_of(ceil_div(whole, size));
   size_t pieces = call.node().outputs.size();
-  if (whole.is_constant() && size.is_constant())
-    pieces = static_cast<size_t>(
-        std::max<int64_t>(1, size.value() == 0 ? 1 : (whole.value() + size.value() - 1) / size.value()));
+  if (range.low == range.high)
+    pieces = static_cast<size_t>(std::max<int64_t>(1, range.low));
+  else if (pieces == 0 && proves_lt(0, expected) && expected.is_constant())
+    pieces = static_cast<size_t>(expected.value());
   for (size_t i = 0; i < pieces; ++i) {
     Sym start = size * Sym(static_cast<int64_t>(i));
     spans.push_back({dim, start, i + 1 < pieces ? size : whole - start, 1});
@@ -387,6 +389,7 @@ OpRow& add_split(OpTable& ops, const std::string& name, SpansRule rule) {
       .infer([rule](const Call& call) -> Types {
         std::vector<TensorType> out;
         for (const Span& s : rule(call)) out.push_back(sliced(call.type("self"), s));
+        if (out.empty()) return fail(Kind::unsupported_op, "`{}` into a symbolic number of pieces", call.op());
         return out;
       })
       .lower_many([rule](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
@@ -401,12 +404,13 @@ OpRow& add_split(OpTable& ops, const std::string& name, SpansRule rule) {
 void add_splits(OpTable& ops) {
   for (const char* form : {"split.Tensor", "unsafe_split.Tensor", "split_copy.Tensor"})
     add_split(ops, form, [](const Call& call) {
-      return even_spans(call, call.dim("dim", call.type("self").rank()), call.integer("split_size"));
+      return even_spans(call, call.dim("dim", call.type("self").rank()), call.integer("split_size"), -1);
     }).sample(format("aten.{}(f32[5,4], 2)", form));
   for (const char* form : {"chunk.default", "unsafe_chunk.default"})
     add_split(ops, form, [](const Call& call) {
       int64_t dim = call.dim("dim", call.type("self").rank());
-      return even_spans(call, dim, ceil_div(call.type("self").sizes[at(dim)], call.integer("chunks")));
+      return even_spans(call, dim, ceil_div(call.type("self").sizes[at(dim)], call.integer("chunks")),
+                        call.integer("chunks"));
     }).sample(format("aten.{}(f32[5,4], 4)", form));
   for (const char* form : {"split_with_sizes.default", "split.sizes", "unsafe_split_with_sizes.default",
                            "split_with_sizes_copy.default"}) {
@@ -541,7 +545,7 @@ void add_windows(OpTable& ops) {
         [](const Call& call) -> Types {
           const TensorType& x = call.type("self");
           if (!has_strides(x) || !dense_order(x))
-            return fail(Kind::unsupported, "as_strided of a tensor whose memory has gaps: {}", to_string(x));
+            return fail(Kind::unsupported_op, "as_strided of a tensor whose memory has gaps: {}", to_string(x));
           return one({x.dtype, call.integers("size"), call.integers("stride"), x.device});
         },
         [](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {

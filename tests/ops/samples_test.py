@@ -1,0 +1,163 @@
+# labels: slow
+"""Compares every sample of the op table with eager PyTorch: values, dtypes, sizes, and the strides that a rule claims.
+
+  samples_test.py --op-samples PATH [part of a sample]
+
+Each sample also runs with its tensors transposed in memory (and channels last, for images): values and strides again.
+"""
+import argparse
+import json
+import re
+import subprocess
+import sys
+
+import torch
+
+DTYPES = {
+    "f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16, "i64": torch.int64,
+    "i32": torch.int32, "i16": torch.int16, "i8": torch.int8, "u8": torch.uint8, "bool": torch.bool,
+}
+TENSOR = re.compile(r"\b(%s)\[([0-9, ]*)\](?: strides \[([0-9, ]*)\])?" % "|".join(DTYPES))
+# Values that eager leaves undefined, or computes by another formula; and ops that give results nobody defines.
+ANY_VALUES = ("aten.empty", "aten.new_empty")
+# Results of these beyond the first are for gradients.
+FIRST_ONLY = ("embedding_bag",)
+
+
+def numbers(text):
+    return [int(x) for x in text.split(",") if x.strip()]
+
+
+def tensor_of(record, strides):
+    dtype = DTYPES[record["dtype"]]
+    wide = torch.float64 if dtype.is_floating_point else torch.int64
+    x = torch.tensor(record["values"], dtype=wide).to(dtype).reshape(record["sizes"])
+    if strides is not None:
+        y = torch.empty_strided(record["sizes"], strides, dtype=dtype)
+        y.copy_(x)
+        return y
+    return x
+
+
+def call_eager(sample, tensors):
+    name, args = re.match(r"([\w.]+)\((.*)\)$", sample, re.S).groups()
+    _, op, overload = name.split(".")
+    count = iter(range(len(tensors)))
+    args = TENSOR.sub(lambda m: f"T[{next(count)}]", args)
+    args = args.replace("none", "None").replace("channels_last", "torch.channels_last")
+    names = {"T": tensors, "torch": torch, "cpu": "cpu", **DTYPES}
+    f = getattr(getattr(torch.ops.aten, op), overload)
+    bound = eval(f"(lambda *a, **k: (a, k))({args})", names)
+    positional, keywords = list(bound[0]), dict(bound[1])
+    # The table takes keyword-only arguments by position too.
+    schema = [a for a in f._schema.arguments]
+    allowed = sum(not a.kwarg_only for a in schema)
+    for a, value in zip(schema[allowed:], positional[allowed:]):
+        keywords[a.name] = value
+    out = f(*positional[:allowed], **keywords)
+    return [out] if isinstance(out, torch.Tensor) else [x for x in out]
+
+
+def claimed_differs(claimed, want):
+    if not claimed or want.numel() == 0:
+        return False
+    return any(n > 1 and a != b for n, a, b in zip(want.shape, claimed, want.stride()))
+
+
+def compare(record, got, want, sample):
+    if got["dtype"] != next(k for k, v in DTYPES.items() if v == want.dtype):
+        return f"dtype {got['dtype']}, eager {want.dtype}"
+    if got["sizes"] != list(want.shape):
+        return f"sizes {got['sizes']}, eager {list(want.shape)}"
+    if claimed_differs(got["strides"], want):
+        return f"strides {got['strides']}, eager {list(want.stride())} of sizes {got['sizes']}"
+    if sample.startswith(ANY_VALUES):
+        return None
+    have = tensor_of(got, None)
+    if not want.dtype.is_floating_point:
+        return None if torch.equal(have, want) else f"values {have.flatten()[:8]}, eager {want.flatten()[:8]}"
+    a, b = have.double(), want.double()
+    same = torch.equal(torch.isnan(a), torch.isnan(b)) and torch.equal(torch.isinf(a), torch.isinf(b))
+    finite = torch.isfinite(b)
+    low = "bf16[" in sample or want.dtype in (torch.bfloat16, torch.float16)
+    tolerance = 1.6e-2 if low else 1e-5
+    scale = b[finite].abs().max().clamp_min(1e-3) if finite.any() else 1.0
+    error = ((a - b)[finite].abs().max() / scale).item() if finite.any() else 0.0
+    if not same or error > tolerance:
+        return f"error {error:.3g}: {a.flatten()[:6].tolist()}, eager {b.flatten()[:6].tolist()}"
+    return None
+
+
+def check(lines):
+    failures = 0
+    for line in lines:
+        record = json.loads(line)
+        sample = record["sample"]
+        problem = record.get("error")
+        if problem is None:
+            strides = [numbers(m.group(3)) if m.group(3) else None for m in TENSOR.finditer(sample)]
+            tensors = [tensor_of(t, s) for t, s in zip(record["inputs"], strides)]
+            try:
+                want = call_eager(sample, tensors)
+            except Exception as e:  # noqa: BLE001: eager's refusals are findings too
+                problem = f"eager refuses: {str(e).splitlines()[0]}"
+            else:
+                got = record["outputs"]
+                if any(k in sample for k in FIRST_ONLY):
+                    got, want = got[:1], want[:1]
+                if len(got) != len(want):
+                    problem = f"{len(got)} results, eager {len(want)}"
+                for g, w in zip(got, want):
+                    problem = problem or compare(record, g, w, sample)
+        if problem:
+            failures += 1
+            print(f"{sample}: {problem}")
+    return failures
+
+
+def in_memory_order(sample, kind):
+    """The sample with every tensor laid out otherwise; None where nothing changes."""
+    changed = False
+
+    def relayout(match):
+        nonlocal changed
+        sizes = numbers(match.group(2))
+        order = list(range(len(sizes)))
+        if kind == "transposed" and len(sizes) >= 2:
+            order[-1], order[-2] = order[-2], order[-1]
+        elif kind == "channels_last" and len(sizes) == 4:
+            order = [0, 2, 3, 1]
+        else:
+            return match.group(0)
+        changed = True
+        strides, step = [0] * len(sizes), 1
+        for d in reversed(order):
+            strides[d] = step
+            step *= sizes[d]
+        return f"{match.group(0)} strides {strides}"
+
+    text = TENSOR.sub(relayout, sample)
+    return text if changed else None
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--op-samples", required=True)
+    ap.add_argument("part", nargs="?", default="")
+    a = ap.parse_args()
+    torch.set_num_threads(1)
+    lines = subprocess.run([a.op_samples, a.part], capture_output=True, text=True, check=True).stdout.splitlines()
+    failures = check(lines)
+    total = len(lines)
+    for kind in ("transposed", "channels_last"):
+        variants = [in_memory_order(json.loads(line)["sample"], kind) for line in lines]
+        text = "".join(v + "\n" for v in variants if v)
+        out = subprocess.run([a.op_samples, "-"], input=text, capture_output=True, text=True, check=True).stdout.splitlines()
+        total += len(out)
+        failures += check(out)
+    print(f"{total - failures} of {total} samples agree with PyTorch")
+    return 1 if failures or not total else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
