@@ -58,7 +58,7 @@ class Attention {
  private:
   void choose_blocks() {
     const int64_t wide = std::max(dim_, value_dim_);
-    block_keys_ = decode_ ? 512 : wide <= 64 ? 256 : wide <= 128 ? 128 : 64;
+    block_keys_ = decode_ ? (wide <= 128 ? 512 : 128) : wide <= 64 ? 256 : wide <= 128 ? 128 : 64;
     if (spec_.keys.known()) block_keys_ = std::min(block_keys_, round_up(std::max<int64_t>(1, spec_.keys.value), 64));
     if (decode_) {
       unit_rows_ = group_ * spec_.rows.value;
@@ -134,9 +134,10 @@ class Attention {
       names.push_back(format("b{}", j));
     }
     out += tile_.pin(names, rows * vectors);
+    std::vector<std::string> words;
     for (int i = 0; i < rows; ++i)
-      out += tile_.row_step(
-          i, vectors, tile_.word(i % 3 ? format("a{} + w + {} * lda", i / 3 * 3, i % 3) : format("a{} + w", i)), false);
+      words.push_back(tile_.word(i % 3 ? format("a{} + w + {} * lda", i / 3 * 3, i % 3) : format("a{} + w", i)));
+    out += tile_.multiply(0, vectors, words, false);
     out += "}\n";
     for (int i = 0; i < rows; ++i)
       for (int j = 0; j < vectors; ++j) append(out, "store_f32(c + {0} * ldc + {2}, c{0}_{1});\n", i, j, lanes_ * j);

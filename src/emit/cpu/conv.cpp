@@ -154,11 +154,10 @@ class Conv {
       names.push_back(format("b{}", j));
     }
     out += tile_.pin(names, (high - low) * vectors);
-    for (int r = low; r < high; ++r) {
-      const std::string word = odd ? format("{}_pair(*({}), 0)", name_, pointer(r)) : tile_.word(pointer(r));
-      out += tile_.row_step(r, vectors, word, high - low > 6 && !odd);
-    }
-    return out;
+    std::vector<std::string> words;
+    for (int r = low; r < high; ++r)
+      words.push_back(odd ? format("{}_pair(*({}), 0)", name_, pointer(r)) : tile_.word(pointer(r)));
+    return out + tile_.multiply(low, vectors, words, high - low > 6 && !odd);
   }
 
   // The loop over `words` words (text) of one run; then the odd channel of bf16, per tap.

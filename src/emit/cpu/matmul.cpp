@@ -172,14 +172,15 @@ class Matmul {
       names.push_back(format("b{}", j));
     }
     out += tile_.pin(names, rows * vectors);
+    std::vector<std::string> words;
     for (int i = 0; i < rows; ++i) {
       std::string word = a_word(i, "w");
       if (last)
         word = spec_.a_transposed ? format("{}_pair(a[(k - 1) * lda + {}], 0)", name_, i)
                                   : format("{}_pair(a{}[k - 1 + {} * lda], 0)", name_, i / 3 * 3, i % 3);
-      out += tile_.row_step(i, vectors, word, rows > 6 && !last);
+      words.push_back(word);
     }
-    return out;
+    return out + tile_.multiply(0, vectors, words, rows > 6 && !last);
   }
   // Offset of column `at` (text) of a unit's 64 packed columns, in words.
   std::string column(const std::string& at) const {

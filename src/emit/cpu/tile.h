@@ -55,9 +55,9 @@ struct Tile {
   // Keeps loaded vectors in registers: otherwise g++ folds the load into every multiply of a small tile. Nothing where
   // they do not fit beside the accumulators.
   std::string pin(const std::vector<std::string>& names, int accumulators = 0) const;
-  // c<row>_<j> += word * b<j> for all j. `word` is an lvalue of 32 bits; `in_memory` lets the broadcast be part of the
-  // multiply, for tiles that fill all registers.
-  std::string row_step(int row, int vectors, const std::string& word, bool in_memory) const;
+  // c<row>_<j> += word * b<j> for all j, for the rows from `first` on whose words are given: lvalues of 32 bits.
+  // `in_memory` lets the broadcast be part of the multiply, for tiles that fill all registers.
+  std::string multiply(int first, int vectors, const std::vector<std::string>& words, bool in_memory) const;
   // The word at `pointer` (an element pointer).
   std::string word(const std::string& pointer) const;
 };
