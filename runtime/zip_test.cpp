@@ -21,7 +21,7 @@ struct Builder {
   size_t directory = 0, end = 0;
 
   void number(uint64_t value, int size) {
-    for (int i = 0; i < size; ++i) bytes += static_cast<char>(value >> 8 * i);
+    for (int i = 0; i < size; ++i) bytes += static_cast<char>(i < 8 ? value >> 8 * i : 0);
   }
   explicit Builder(const Members& members) {
     for (const auto& [name, data] : members) {
