@@ -92,6 +92,8 @@ void add_smooth(OpTable& ops) {
     LoopBuilder& b = m.b;
     ExprId tail = b.op(ScalarOp::exp, {b.op(ScalarOp::neg, {b.op(ScalarOp::abs, {x[0]})})});
     return b.sub(b.op(ScalarOp::min, {x[0], m.number(0)}), b.op(ScalarOp::log1p, {tail}));
+  }).infer([](const Call& call) -> Types {
+    return one(contiguous_type(call, call.type("self").dtype, call.type("self").sizes));
   });
   add_activation(ops, "elu", ", 0.7, 1.1, 0.9", [](const MapCall& m, const Args& x) {
     return elu_expr(m, x[0], m.call.number("alpha"), m.call.number("scale"), m.call.number("input_scale"));

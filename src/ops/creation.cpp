@@ -343,7 +343,11 @@ void add_casts(OpTable& ops) {
            auto format = std::get<MemoryFormat>(call.arg("memory_format"));
            already = format == MemoryFormat::contiguous ? is_contiguous(type) : is_channels_last(type);
          }
-         if (!already) type.strides = keeps ? contiguous_strides(type.sizes) : format_strides(call, call.type("self"));
+         // Eager and traced forms of lift_fresh_copy differ on what is not row-major.
+         if (call.op().find("lift_fresh_copy") != std::string::npos && !is_contiguous(type))
+           type.strides.clear();
+         else if (!already)
+           type.strides = keeps ? contiguous_strides(type.sizes) : format_strides(call, call.type("self"));
          return one(std::move(type));
        })
         .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
@@ -357,7 +361,11 @@ void add_casts(OpTable& ops) {
         "resolve_neg.default", "alias_copy.default", "detach_copy.default"}) {
     std::string name = format("aten.{}", form);
     ops.add(name)
-        .infer([](const Call& call) -> Types { return one(call.type("self")); })
+        .infer([](const Call& call) -> Types {
+          TensorType type = call.type("self");
+          if (call.op().find("_copy") != std::string::npos) type.strides = contiguous_strides(type.sizes);
+          return one(std::move(type));
+        })
         .lower([](LoopBuilder&, const LowerCall& call) -> Result<LoopValue> { return call.tensor("self"); })
         .view()
         .sample(name + "(f32[4,5])");

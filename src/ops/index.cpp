@@ -273,7 +273,8 @@ Sym bag_count(const Call& call) {
 std::vector<TensorType> side_results(const Call& call) {
   const TensorType &w = call.type("weight"), &indices = call.type("indices"), &offsets = call.type("offsets");
   int64_t mode = call.constant("mode");
-  bool padded = call.schema().find_arg("padding_idx") >= 0 && call.has("padding_idx") && !proves_lt(call.integer("padding_idx"), 0);
+  bool padded = call.schema().find_arg("padding_idx") >= 0 && call.has("padding_idx") &&
+                !proves_lt(call.integer("padding_idx"), 0);
   bool fast_sum = mode == 0 && !padded && (w.dtype == DType::f32 || w.dtype == DType::f16) && is_contiguous(w);
   SymList bags{bag_count(call)};
   SymList most = mode == 2 ? SymList{bags[0], w.sizes[1]} : bags;

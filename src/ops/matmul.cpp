@@ -129,7 +129,7 @@ void add_with_addend(OpTable& ops) {
   ops.add("aten.addr.default")
       .infer([](const Call& call) -> Types {
         const TensorType &u = call.type("vec1"), &v = call.type("vec2");
-        return one(contiguous_type(call, promoted(call, {"self", "vec1", "vec2"}), {u.sizes[0], v.sizes[0]}));
+        return one(unclaimed_type(call, promoted(call, {"self", "vec1", "vec2"}), {u.sizes[0], v.sizes[0]}));
       })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
         LoopValue u = call.tensor("vec1"), v = call.tensor("vec2");

@@ -278,6 +278,13 @@ void add_power(OpTable& ops) {
   for (const char* form : {"Tensor_Tensor", "Tensor_Scalar", "Scalar"}) {
     std::string name = format("aten.pow.{}", form);
     OpRow& row = add_map(ops, name, {"self", "exponent"}, Out::promoted, power, true);
+    // Eager turns 2^x into exp2 on a copy, so a result that is not row-major is not promised.
+    if (std::string(form) == "Scalar")
+      row.infer([](const Call& call) -> Types {
+        TD_TRY(std::vector<TensorType> types, pointwise({"self", "exponent"})(call));
+        if (!is_contiguous(call.type("exponent"))) types[0].strides.clear();
+        return types;
+      });
     if (std::string(form) == "Tensor_Scalar")
       row.sample(name + "(f32[4,5], 2)")
           .sample(name + "(f32[4,5], 0.7)")

@@ -187,7 +187,7 @@ void add_avg_pools(OpTable& ops) {
         .sample(format("{}(f32[2,3,{}], 2)", name, plane))
         .sample(format("{}(f32[2,3,{}], 3, 2, 1, True, False)", name, plane))
         .sample(format("{}(f32[2,3,{}], 3, 2, 1, False, True)", name, plane))
-        .sample(format("{}(bf16[3,{}], 3, 1, 1)", name, plane));
+        .sample(format("{}({}[3,{}], 3, 1, 1)", name, dims == 3 ? "f32" : "bf16", plane));
   }
 }
 

@@ -302,7 +302,12 @@ void add_slice_writes(OpTable& ops) {
                   Row{"index_fill.int_Scalar", "(f32[4,5], 1, i64[3], 2.5)", "value"},
                   Row{"index_fill.int_Tensor", "(f32[4,5], 1, i64[3], f32[])", "value"}})
     ops.add(format("aten.{}", row.name))
-        .infer([](const Call& call) -> Types { return one(like_self(call)); })
+        .infer([](const Call& call) -> Types {
+          TensorType type = like_self(call);
+          // Eager's copy of self is row-major in some of these.
+          if (!is_contiguous(type)) type.strides.clear();
+          return one(std::move(type));
+        })
         .lower([row](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
           LoopValue x = call.tensor("self"), index = call.tensor("index");
           if (x.rank() == 0) return fail(Kind::unsupported_op, "`{}` of a 0-d tensor", call.op());

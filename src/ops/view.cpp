@@ -14,9 +14,22 @@ using Dims = std::vector<int64_t>;
 size_t at(int64_t dim) { return static_cast<size_t>(dim); }
 bool has_strides(const TensorType& x) { return x.strides.size() == x.sizes.size(); }
 
+// The _copy form of a view has memory of its own, in row-major order.
+bool is_copy_form(const std::string& name) { return name.find("_copy.") != std::string::npos; }
+
+InferRule row_major_results(InferRule rule) {
+  return [rule = std::move(rule)](const Call& call) -> Types {
+    TD_TRY(std::vector<TensorType> types, rule(call));
+    for (TensorType& type : types) type.strides = contiguous_strides(type.sizes);
+    return types;
+  };
+}
+
 // A view is its type's rule and its value's rule over one input called `self`.
 OpRow& add_view(OpTable& ops, const std::string& name, InferRule infer, LowerOne lower) {
-  return ops.add("aten." + name).infer(std::move(infer)).lower(std::move(lower)).view();
+  OpRow& row = ops.add("aten." + name).lower(std::move(lower));
+  if (is_copy_form(name)) return row.infer(row_major_results(std::move(infer)));
+  return row.infer(std::move(infer)).view();
 }
 
 // ---- order of dims
@@ -367,7 +380,8 @@ void add_slices(OpTable& ops) {
 
 using SpansRule = std::function<std::vector<Span>(const Call&)>;
 
-// Pieces of `size` each, the last one shorter. Of symbolic sizes the graph tells how many there are, or else `expected`.
+// Pieces of `size` each, the last one shorter. Of symbolic sizes the graph tells how many there are, or else
+// `expected`.
 std::vector<Span> even_spans(const Call& call, int64_t dim, const Sym& size, const Sym& expected) {
   const Sym& whole = call.type("self").sizes[at(dim)];
   std::vector<Span> spans;
@@ -385,20 +399,22 @@ std::vector<Span> even_spans(const Call& call, int64_t dim, const Sym& size, con
 }
 
 OpRow& add_split(OpTable& ops, const std::string& name, SpansRule rule) {
-  return ops.add("aten." + name)
-      .infer([rule](const Call& call) -> Types {
-        std::vector<TensorType> out;
-        for (const Span& s : rule(call)) out.push_back(sliced(call.type("self"), s));
-        if (out.empty()) return fail(Kind::unsupported_op, "`{}` into a symbolic number of pieces", call.op());
-        return out;
-      })
+  InferRule infer = [rule](const Call& call) -> Types {
+    std::vector<TensorType> out;
+    for (const Span& s : rule(call)) out.push_back(sliced(call.type("self"), s));
+    if (out.empty()) return fail(Kind::unsupported_op, "`{}` into a symbolic number of pieces", call.op());
+    return out;
+  };
+  OpRow& row = ops.add("aten." + name);
+  row.infer(is_copy_form(name) ? row_major_results(std::move(infer)) : std::move(infer))
       .lower_many([rule](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
         LoopValue x = call.tensor("self");
         std::vector<LoopValue> out;
         for (const Span& s : rule(call)) out.push_back(b.slice(x, s.dim, s.start, s.length));
         return out;
-      })
-      .view();
+      });
+  if (!is_copy_form(name)) row.view();
+  return row;
 }
 
 void add_splits(OpTable& ops) {
@@ -439,15 +455,16 @@ void add_splits(OpTable& ops) {
     }
     return spans;
   }).sample("aten.tensor_split.sections(f32[5,4], 3)");
-  for (const char* form : {"unbind.int", "unbind_copy.int"})
-    ops.add(format("aten.{}", form))
-        .infer([](const Call& call) -> Types {
-          const TensorType& x = call.type("self");
-          int64_t dim = call.dim("dim", x.rank());
-          const Sym& size = x.sizes[at(dim)];
-          size_t pieces = size.is_constant() ? at(size.value()) : call.node().outputs.size();
-          return std::vector<TensorType>(pieces, selected(x, dim));
-        })
+  for (std::string form : {"unbind.int", "unbind_copy.int"}) {
+    InferRule infer = [](const Call& call) -> Types {
+      const TensorType& x = call.type("self");
+      int64_t dim = call.dim("dim", x.rank());
+      const Sym& size = x.sizes[at(dim)];
+      size_t pieces = size.is_constant() ? at(size.value()) : call.node().outputs.size();
+      return std::vector<TensorType>(pieces, selected(x, dim));
+    };
+    OpRow& row = ops.add("aten." + form);
+    row.infer(is_copy_form(form) ? row_major_results(infer) : infer)
         .lower_many([](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
           LoopValue x = call.tensor("self");
           int64_t dim = call.dim("dim", x.rank());
@@ -456,8 +473,9 @@ void add_splits(OpTable& ops) {
             out.push_back(b.select(x, dim, static_cast<int64_t>(i)));
           return out;
         })
-        .view()
         .sample(format("aten.{}(f32[3,4])", form));
+    if (!is_copy_form(form)) row.view();
+  }
 }
 
 // ---- windows and diagonals

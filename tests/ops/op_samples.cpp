@@ -37,7 +37,8 @@ InterpTensor input_values(const std::string& op, const TensorType& type, size_t 
     if (is_bool(type.dtype)) {
       values.push_back(u < 0.5);
     } else if (!is_float(type.dtype)) {
-      bool indices = contains(op, {"index", "gather", "embedding", "take", "scatter", "one_hot", "nll", "cross_entropy"});
+      bool indices =
+          contains(op, {"index", "gather", "embedding", "take", "scatter", "one_hot", "nll", "cross_entropy"});
       bool divisors = contains(op, {"div", "remainder", "fmod", "pow", "shift"});
       if (contains(op, {"embedding_bag"}))
         values.push_back(static_cast<double>(i * 3 / count));
@@ -61,7 +62,9 @@ std::string json(const InterpTensor& t) {
   for (int64_t s : t.sizes) sizes += fmt::format("{}{}", sizes.empty() ? "" : ",", s);
   for (int64_t i = 0; i < t.count(); ++i) {
     double v = t.number(i);
-    std::string text = std::isnan(v) ? "NaN" : std::isinf(v) ? (v > 0 ? "Infinity" : "-Infinity") : fmt::format("{:.17g}", v);
+    std::string text = std::isnan(v)   ? "NaN"
+                       : std::isinf(v) ? (v > 0 ? "Infinity" : "-Infinity")
+                                       : fmt::format("{:.17g}", v);
     if (!is_float(t.dtype)) text = fmt::format("{}", t.integer(i));
     values += (i ? "," : "") + text;
   }
