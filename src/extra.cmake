@@ -10,10 +10,4 @@ if(TARGET toroid_driver)
     COMPILE_DEFINITIONS "TOROID_MODEL_ABI_FILE=\"${PROJECT_BINARY_DIR}/lib/toroid/model_abi.o\";TOROID_MODEL_MAP_FILE=\"${PROJECT_BINARY_DIR}/lib/toroid/model.map\""
     OBJECT_DEPENDS "${model_parts}")
   add_dependencies(toroid_driver toroid_model_abi)
-  # Recipes are run by compiler and runtime alike; each library has its own copy of the code.
-  add_library(toroid_recipes OBJECT ${PROJECT_SOURCE_DIR}/runtime/recipe.cpp ${PROJECT_SOURCE_DIR}/runtime/recipe_json.cpp
-              ${PROJECT_SOURCE_DIR}/runtime/pack.cpp ${PROJECT_SOURCE_DIR}/runtime/convert.cpp
-              ${PROJECT_SOURCE_DIR}/runtime/cpu.cpp)
-  target_include_directories(toroid_recipes PRIVATE ${PROJECT_SOURCE_DIR}/runtime ${PROJECT_SOURCE_DIR}/include)
-  set_property(GLOBAL APPEND PROPERTY TOROID_OBJECTS toroid_recipes)
 endif()

@@ -1,5 +1,5 @@
-// The emitter of expr.h. A value that does not depend on the vector variable stays one scalar and is spread where a vector
-// needs it.
+// The emitter of expr.h. A value that does not depend on the vector variable stays one scalar and is spread where a
+// vector needs it.
 #include "emit/cpu/expr.h"
 
 #include <cmath>
@@ -97,7 +97,8 @@ ExprEmitter::Value ExprEmitter::emit_new(const Expr& expr) {
       // A double constant as its nearest f32 is what the conversion of the literal gives.
       std::string text = float_text(single ? static_cast<double>(static_cast<float>(expr.number)) : expr.number);
       if (single) {
-        if (std::isinf(static_cast<float>(expr.number))) return {format("({}__builtin_inff())", expr.number < 0 ? "-" : ""), false, expr.dtype};
+        if (std::isinf(static_cast<float>(expr.number)))
+          return {format("({}__builtin_inff())", expr.number < 0 ? "-" : ""), false, expr.dtype};
         text += "f";
       }
       return {expr.number < 0 || std::signbit(expr.number) ? "(" + text + ")" : text, false, expr.dtype};
@@ -192,19 +193,22 @@ ExprEmitter::Value ExprEmitter::emit_load(const Expr& expr) {
     if (auto line = linear_in(known, scope_.vector_variable)) {
       const std::string at = format("{} + {}", base, index_text(known));
       if (line->coefficient == Sym(1)) return define(format("load_{}({}{})", type, at, mask_argument()), true, dtype);
-      return define(format("load_strided_{}({}, (i64)({}){})", type, at, index_text(line->coefficient), mask_argument()), true,
-                    dtype);
+      return define(
+          format("load_strided_{}({}, (i64)({}){})", type, at, index_text(line->coefficient), mask_argument()), true,
+          dtype);
     }
   }
   std::string index;
   if (!vector) {
     index = index_text(known);
-    for (size_t i = 0; i < computed.size(); ++i) append(index, " + {} * (i64)({})", computed[i].text, index_text(computed_strides[i]));
+    for (size_t i = 0; i < computed.size(); ++i)
+      append(index, " + {} * (i64)({})", computed[i].text, index_text(computed_strides[i]));
     std::string load = format("load1_{}({} + {})", type, base, index);
     if (!mask_.empty()) load = format("hany({}) ? {} : ({})0", mask_, load, scalar_type(dtype));
     return define(load, false, dtype);
   }
-  index = depends_on(known, scope_.vector_variable) ? emit_index(known).text : format("splat_i64((i64)({}))", index_text(known));
+  index = depends_on(known, scope_.vector_variable) ? emit_index(known).text
+                                                    : format("splat_i64((i64)({}))", index_text(known));
   for (size_t i = 0; i < computed.size(); ++i)
     append(index, " + {} * (i64)({})", as_vector(computed[i]).text, index_text(computed_strides[i]));
   return define(format("gather_{}({}, {}{})", type, base, index, mask_argument()), true, dtype);
@@ -229,8 +233,10 @@ ExprEmitter::Value ExprEmitter::emit_where(const Expr& expr) {
   if (!guarded) {
     Value a = emit(expr.args[1]), b = emit(expr.args[2]);
     const bool vector = condition.is_vector || a.is_vector || b.is_vector;
-    if (condition.is_vector) a = as_vector(a), b = as_vector(b);
-    else if (vector) a = as_vector(a), b = as_vector(b);
+    if (condition.is_vector)
+      a = as_vector(a), b = as_vector(b);
+    else if (vector)
+      a = as_vector(a), b = as_vector(b);
     return define(format("sel({}, {}, {})", condition.text, a.text, b.text), vector, expr.dtype);
   }
   if (!condition.is_vector) {
@@ -264,8 +270,10 @@ ExprEmitter::Value ExprEmitter::emit_where(const Expr& expr) {
     const std::map<ExprId, Value> before = done_;
     const std::string outer = mask_;
     std::string mask = lanes;
-    if (!outer.empty()) mask = format("land({}, {})", outer, mask);
-    else if (!scope_.count.empty()) mask = format("land(mask_n({}), {})", scope_.count, mask);
+    if (!outer.empty())
+      mask = format("land({}, {})", outer, mask);
+    else if (!scope_.count.empty())
+      mask = format("land(mask_n({}), {})", scope_.count, mask);
     const std::string name = fresh("m");
     line(format("const vm {} = {};", name, mask));
     mask_ = name;
@@ -275,7 +283,8 @@ ExprEmitter::Value ExprEmitter::emit_where(const Expr& expr) {
     return value;
   };
   const Value a = has_loads(expr.args[1]) ? side(expr.args[1], condition.text) : as_vector(emit(expr.args[1]));
-  const Value b = has_loads(expr.args[2]) ? side(expr.args[2], format("lnot({})", condition.text)) : as_vector(emit(expr.args[2]));
+  const Value b =
+      has_loads(expr.args[2]) ? side(expr.args[2], format("lnot({})", condition.text)) : as_vector(emit(expr.args[2]));
   return define(format("sel({}, {}, {})", condition.text, a.text, b.text), true, expr.dtype);
 }
 
@@ -288,14 +297,17 @@ ExprEmitter::Value ExprEmitter::check_index(const Expr& expr) {
     std::string wanted = mask_.empty() ? "" : format("hany({}) && ", mask_);
     line(format("const bool {} = {}({} < 0 || {} >= {});", bad, wanted, index.text, index.text, size.text));
     line(format("if (__builtin_expect({}, 0)) *{} = 1;", bad, cell));
-    return define(format("{} < 0 || {} >= {} ? (i64)0 : {}", index.text, index.text, size.text, index.text), false, DType::i64);
+    return define(format("{} < 0 || {} >= {} ? (i64)0 : {}", index.text, index.text, size.text, index.text), false,
+                  DType::i64);
   }
   size = as_vector(size);
   const std::string bad = fresh("m");
   line(format("const vm {} = lor(lt({}, splat_i64(0)), ge({}, {}));", bad, index.text, index.text, size.text));
   std::string reported = bad;
-  if (!mask_.empty()) reported = format("land({}, {})", mask_, bad);
-  else if (!scope_.count.empty()) reported = format("land(mask_n({}), {})", scope_.count, bad);
+  if (!mask_.empty())
+    reported = format("land({}, {})", mask_, bad);
+  else if (!scope_.count.empty())
+    reported = format("land(mask_n({}), {})", scope_.count, bad);
   line(format("if (__builtin_expect(hany({}), 0)) *{} = 1;", reported, cell));
   return define(format("sel({}, splat_i64(0), {})", bad, index.text), true, DType::i64);
 }
@@ -311,7 +323,9 @@ ExprEmitter::Value ExprEmitter::emit_op(const Expr& expr) {
   }
   if (vector)
     for (Value& arg : args) arg = as_vector(arg);
-  auto infix = [&](const char* op) { return define(format("{} {} {}", args[0].text, op, args[1].text), vector, expr.dtype); };
+  auto infix = [&](const char* op) {
+    return define(format("{} {} {}", args[0].text, op, args[1].text), vector, expr.dtype);
+  };
   switch (expr.op) {
     case ScalarOp::add: return infix("+");
     case ScalarOp::sub: return infix("-");
@@ -319,9 +333,10 @@ ExprEmitter::Value ExprEmitter::emit_op(const Expr& expr) {
     case ScalarOp::div: return infix("/");
     case ScalarOp::neg: return define(format("-{}", args[0].text), vector, expr.dtype);
     case ScalarOp::cvt:
-      return define(format("cvt_{}_{}({})", register_name(args[0].dtype), register_name(expr.dtype), args[0].text), vector,
-                    expr.dtype);
-    case ScalarOp::round_to: return define(format("round_{}({})", dtype_name(expr.rounding), args[0].text), vector, expr.dtype);
+      return define(format("cvt_{}_{}({})", register_name(args[0].dtype), register_name(expr.dtype), args[0].text),
+                    vector, expr.dtype);
+    case ScalarOp::round_to:
+      return define(format("round_{}({})", dtype_name(expr.rounding), args[0].text), vector, expr.dtype);
     default: break;
   }
   std::string text = std::string(scalar_op_name(expr.op)) + "(";
@@ -349,18 +364,20 @@ void ExprEmitter::store(const StoreTo& store) {
   if (line_of && line_of->coefficient == Sym(1)) {
     line(format("store_{}({}, {}{});", type, address, as_vector(value).text, mask_argument()));
   } else if (line_of && line_of->coefficient != Sym(0)) {
-    line(format("store_strided_{}({}, (i64)({}), {}{});", type, address, index_text(line_of->coefficient), as_vector(value).text,
-                mask_argument()));
+    line(format("store_strided_{}({}, (i64)({}), {}{});", type, address, index_text(line_of->coefficient),
+                as_vector(value).text, mask_argument()));
   } else {
     // Lanes that are not in one line: one by one.
-    const std::string lanes = scope_.count.empty() ? "LANES" : format("({} < LANES ? {} : LANES)", scope_.count, scope_.count);
+    const std::string lanes =
+        scope_.count.empty() ? "LANES" : format("({} < LANES ? {} : LANES)", scope_.count, scope_.count);
     const std::string array = fresh("a"), index = fresh("l");
     value = as_vector(value);
     const std::string element = is_bool(tensor.dtype) ? "b8" : c_type(tensor.dtype);
     line(format("{} {}[LANES]; store_{}({}, {});", element, array, type, array, value.text));
     const std::string saved = scope_.variables[scope_.vector_variable];
     scope_.variables[scope_.vector_variable] = format("({} + {})", saved, index);
-    line(format("for (i64 {} = 0; {} < {}; ++{}) {}[{}] = {}[{}];", index, index, lanes, index, base, index_text(at), array, index));
+    line(format("for (i64 {} = 0; {} < {}; ++{}) {}[{}] = {}[{}];", index, index, lanes, index, base, index_text(at),
+                array, index));
     scope_.variables[scope_.vector_variable] = saved;
   }
 }

@@ -143,9 +143,12 @@ KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const T
     for (int round = 0; round < 2; ++round) {
       TemplateText templates(schedule, kernel, target, params);
       templates.set_preamble(preamble);
-      if (auto* work = std::get_if<MatmulKernel>(&kernel.work)) result = templates.emit(*work);
-      else if (auto* work = std::get_if<ConvKernel>(&kernel.work)) result = templates.emit(*work);
-      else internal_error(__FILE__, __LINE__, "a kernel without an emitter");
+      if (auto* work = std::get_if<MatmulKernel>(&kernel.work))
+        result = templates.emit(*work);
+      else if (auto* work = std::get_if<ConvKernel>(&kernel.work))
+        result = templates.emit(*work);
+      else
+        internal_error(__FILE__, __LINE__, "a kernel without an emitter");
       preamble = params.declarations();
     }
     text = std::move(result.text);

@@ -1,5 +1,5 @@
-// Loops, vectors and accumulators of a LoopKernel. Which elements go to which accumulator depends on the sizes alone, so the
-// bits do not depend on how units are shared out.
+// Loops, vectors and accumulators of a LoopKernel. Which elements go to which accumulator depends on the sizes alone,
+// so the bits do not depend on how units are shared out.
 #include "emit/cpu/nest.h"
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 namespace toroid::emit {
 namespace {
 
-constexpr int64_t wanted_units = 64;   // enough for threads to share
+constexpr int64_t wanted_units = 64;      // enough for threads to share
 constexpr int64_t block_elements = 4096;  // of the vector variable, when it alone has to be shared out
 
 class NestEmitter {
@@ -29,8 +29,8 @@ class NestEmitter {
     size_t prefix = 0;
     int64_t units = 1;
     while (prefix < outer.size() && units < wanted_units) units *= at_hints(outer[prefix++].node()->extent);
-    const bool blocks = vector_var.is_symbol() && units < wanted_units &&
-                        at_hints(vector_var.node()->extent) > block_elements;
+    const bool blocks =
+        vector_var.is_symbol() && units < wanted_units && at_hints(vector_var.node()->extent) > block_elements;
     Sym count = 1;
     for (size_t i = 0; i < prefix; ++i) count *= outer[i].node()->extent;
 
@@ -143,16 +143,20 @@ class NestEmitter {
   void phases(const std::string& outer_vector, const std::string& count) {
     const auto saved = locals_;
     for (const Phase& phase : nest_.phases) {
-      if (phase.running) running_phase(phase);
-      else if (!outer_vector.empty() || nest_.scalar || has_arg_reduction(phase)) lane_phase(phase, outer_vector, count);
-      else vector_phase(phase);
+      if (phase.running)
+        running_phase(phase);
+      else if (!outer_vector.empty() || nest_.scalar || has_arg_reduction(phase))
+        lane_phase(phase, outer_vector, count);
+      else
+        vector_phase(phase);
     }
     locals_ = saved;
   }
 
   static bool is_arg(ReduceOp op) { return op == ReduceOp::argmin || op == ReduceOp::argmax; }
   static bool has_arg_reduction(const Phase& phase) {
-    return std::any_of(phase.reductions.begin(), phase.reductions.end(), [](const Reduction& r) { return is_arg(r.op); });
+    return std::any_of(phase.reductions.begin(), phase.reductions.end(),
+                       [](const Reduction& r) { return is_arg(r.op); });
   }
 
   // The value that a reduction of nothing has.
@@ -223,7 +227,8 @@ class NestEmitter {
         const DType value = loops_.pool[reduction.value].dtype;
         line(format("i64 {} = -1; {} {}_best = 0;", name, scalar_type(value), name));
       } else if (vector) {
-        line(format("{} {} = splat_{}({});", vector_type(dtype), name, register_name(dtype), identity(reduction.op, dtype)));
+        line(format("{} {} = splat_{}({});", vector_type(dtype), name, register_name(dtype),
+                    identity(reduction.op, dtype)));
       } else {
         line(format("{} {} = {};", scalar_type(dtype), name, identity(reduction.op, dtype)));
       }
@@ -242,9 +247,9 @@ class NestEmitter {
       const std::string& name = accumulators_[reduction.local];
       if (is_arg(reduction.op)) {
         const char* better = reduction.op == ReduceOp::argmax ? ">" : "<";
-        emitter.line(format("if ({} < 0 || (!({}_best != {}_best) && ({} {} {}_best || {} != {}))) {{ {}_best = {}; {} = {}; }}",
-                            name, name, name, value.text, better, name, value.text, value.text, name, value.text, name,
-                            text(position)));
+        emitter.line(format(
+            "if ({} < 0 || (!({}_best != {}_best) && ({} {} {}_best || {} != {}))) {{ {}_best = {}; {} = {}; }}", name,
+            name, name, value.text, better, name, value.text, value.text, name, value.text, name, text(position)));
       } else {
         emitter.line(format("{} = {};", name, combine(reduction.op, name, value.text)));
       }
@@ -335,7 +340,8 @@ class NestEmitter {
       const std::string& acc = accumulators_[reduction.local];
       for (int step = copies / 2; step > 0; step /= 2)
         for (int k = 0; k < step; ++k)
-          line(format("{}_{} = {};", acc, k, combine(reduction.op, format("{}_{}", acc, k), format("{}_{}", acc, k + step))));
+          line(format("{}_{} = {};", acc, k,
+                      combine(reduction.op, format("{}_{}", acc, k), format("{}_{}", acc, k + step))));
       line(format("const {} {} = {}({}_0);", scalar_type(reduction.dtype), acc, across(reduction.op), acc));
       locals_[reduction.local] = {acc, false, reduction.dtype};
     }
