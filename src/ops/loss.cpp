@@ -185,7 +185,8 @@ void add_likelihoods(OpTable& ops) {
       .infer([](const Call& call) -> Types {
         if (is_float(call.type("target").dtype))
           return fail(Kind::unsupported_op, "`{}` with class probabilities as the target", call.op());
-        if (call.number("label_smoothing") != 0) return fail(Kind::unsupported_op, "`{}` with label smoothing", call.op());
+        if (call.number("label_smoothing") != 0)
+          return fail(Kind::unsupported_op, "`{}` with label smoothing", call.op());
         return one(nll_type(call));
       })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {

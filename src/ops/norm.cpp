@@ -313,7 +313,8 @@ void add_batch_norms(OpTable& ops) {
   // Statistics per sample and channel.
   ops.add("aten.instance_norm.default")
       .infer([](const Call& call) -> Types {
-        if (is_tensor(call, "running_mean")) return fail(Kind::unsupported_op, "`{}` with running statistics", call.op());
+        if (is_tensor(call, "running_mean"))
+          return fail(Kind::unsupported_op, "`{}` with running statistics", call.op());
         return one(norm_type(call.type("input")));
       })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {

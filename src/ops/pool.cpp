@@ -55,7 +55,8 @@ TensorType pooled_type(const Call& call, DType dtype, const SymList& sizes) {
   const TensorType& x = call.type("self");
   TensorType out = contiguous_type(call, dtype, sizes);
   if (is_contiguous(x)) return out;
-  out.strides = is_channels_last(x) && x.rank() == 4 ? channels_last_strides(sizes) : SymList{};
+  bool planes = call.op().find("2d") != std::string::npos && x.rank() == 4;
+  out.strides = planes && is_channels_last(x) ? channels_last_strides(sizes) : SymList{};
   return out;
 }
 
