@@ -21,13 +21,13 @@ struct Case {
   int64_t v_row() const { return kv_heads * dv; }  // [b][t][head][dv]
 };
 
-// p: q [b][h][m][d], k [b][hk][t][d + 3], v [b][t][hk][dv], out [b][m][h][dv], mask [m][t]; s: m, t.
+// p: q [b][h][m][d], k [b][hk][t][d + 3], v [b][t][hk][dv], out [b][m][h][dv], mask [m][t]; s: m, t, b.
 AttentionSpec spec_of(const Case& c, const Isa& isa) {
   AttentionSpec spec;
   spec.isa = isa;
   spec.dtype = c.dtype;
   auto size = [&](int64_t value, const char* text) { return c.dynamic ? Size::dynamic(text) : Size::of(value); };
-  spec.batch = Size::of(c.b);
+  spec.batch = c.b > 1 ? Size::dynamic("s[2]") : Size::of(c.b);
   spec.rows = size(c.m, "s[0]");
   spec.keys = size(c.t, "s[1]");
   spec.heads = c.heads;
@@ -102,7 +102,7 @@ void check(const Case& c, const KernelLibrary& library) {
         }
       }
   char* p[] = {q.data(), k.data(), v.data(), reinterpret_cast<char*>(out.data()), mask.data()};
-  const int64_t s[] = {c.m, c.t};
+  const int64_t s[] = {c.m, c.t, c.b};
   const KernelFunction kernel = library.kernel(c.name());
   auto run = [&](int64_t begin, int64_t end) { kernel(p, s, begin, end); };
   EXPECT_EQ(differs_in_pieces(run, library.units(c.name(), s), out), "") << c.name();

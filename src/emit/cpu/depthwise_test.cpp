@@ -27,7 +27,7 @@ DepthwiseSpec spec_of(const Case& c, const Isa& isa) {
   spec.isa = isa;
   spec.dtype = c.dtype;
   auto size = [&](int64_t value, const char* text) { return c.dynamic ? Size::dynamic(text) : Size::of(value); };
-  spec.batch = size(c.n, "s[0]");
+  spec.batch = c.dynamic || c.n > 1 ? Size::dynamic("s[0]") : Size::of(c.n);
   spec.height = size(c.h, "s[1]");
   spec.width = size(c.w, "s[2]");
   spec.out_height = size(c.oh(), "s[3]");
