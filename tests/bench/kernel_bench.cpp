@@ -1,5 +1,6 @@
 // Prints GF/s of generated kernels beside the FMA peak of one core, measured in the same run. Pin it: taskset -c 0.
 // Arguments: what (matmul, conv, depthwise, attention), target (avx512, avx2), compiler, part of a label.
+// Needs a quiet core: a run longer than a time slice shares it, and what comes from L3 moves with the neighbours.
 #include <time.h>
 
 #include <cstdlib>
@@ -15,10 +16,9 @@ using namespace toroid;
 using namespace toroid::emit;
 using namespace toroid::emit::testing;
 
-// Time of this thread alone: other work on the machine then costs cache misses only.
 double now() {
   timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  clock_gettime(CLOCK_MONOTONIC, &t);
   return static_cast<double>(t.tv_sec) * 1e9 + static_cast<double>(t.tv_nsec);
 }
 
