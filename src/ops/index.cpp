@@ -105,8 +105,7 @@ void add_selects(OpTable& ops) {
       })
       .sample("aten.embedding.default(f32[5,3], i64[2,4])")
       .sample("aten.embedding.default(bf16[5,3], i32[4])");
-  for (const char* form : {"index_select.default", "index_select.dim"}) {
-    if (std::string(form) == "index_select.dim") continue;
+  for (const char* form : {"index_select.default"}) {
     ops.add(format("aten.{}", form))
         .infer([](const Call& call) -> Types {
           const TensorType &x = call.type("self"), &index = call.type("index");

@@ -306,13 +306,4 @@ LoopValue squared_deviations(LoopBuilder& b, const LoopValue& x, const LoopValue
   return b.reduce(ReduceOp::sum, squares, dims, keepdim, compute, compute, suffix);
 }
 
-LoopValue identity(const LoopValue& x) { return x; }
-
-LoopValue with_sizes(const LoopValue& x, const SymList& sizes) {
-  LoopValue out = x;
-  TD_CHECK(sizes.size() == x.sizes.size(), "rank {} became {}", x.sizes.size(), sizes.size());
-  out.sizes = sizes;
-  return out;
-}
-
 }  // namespace toroid

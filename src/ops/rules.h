@@ -103,10 +103,4 @@ Sym count_of(const SymList& sizes, const std::vector<int64_t>& dims);
 // Sizes with one -1 solved for.
 Result<SymList> solved_sizes(const SymList& wanted, const SymList& old);
 
-// ---- recipes of recipes.cpp that other rows use
-LoopValue identity(const LoopValue& x);
-// q [..., l, e], k [..., s, e], v [..., s, d]; see attention.cpp for the form.
-// x with stored sizes changed to those proven equal by the graph.
-LoopValue with_sizes(const LoopValue& x, const SymList& sizes);
-
 }  // namespace toroid
