@@ -183,10 +183,17 @@ Status GraphWriter::write(Handle target, ValueId value, const Where& where) {
   if (storage.shared_memory)
     return fail(Kind::unsupported, "weight `{}` is written and shares its memory with another weight",
                 at(storage.root).name);
-  TD_TRY(value, like(value, type(target), read(target), where));
-  if (at(target).viewed.valid()) {
+  const bool view = at(target).viewed.valid();
+  const TensorType given = graph_[value].type, wanted = type(target);
+  // What goes into a view is scattered, whatever its strides.
+  if (!view || given.dtype != wanted.dtype || !same_list(given.sizes, wanted.sizes)) {
+    TD_TRY(value, like(value, wanted, read(target), where));
+  }
+  if (view) {
     TD_TRY(ValueId whole, scatter(target, value, where));
     TD_CHECK_OK(write(at(target).viewed, whole, where));
+    // With other strides it is not what reading the view gives.
+    if (!same_type(graph_[value].type, wanted)) return {};
   } else {
     storage.value = value;
     ++storage.version;
