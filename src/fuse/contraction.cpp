@@ -29,15 +29,19 @@ std::optional<Window> match_window(const Sym& index, const Sym& out_var, const S
   if (out_var.is_symbol()) {
     auto line = linear_in(rest, out_var.symbol_name());
     if (!line) return std::nullopt;
-    if (auto c = line->coefficient.constant(); c && *c > 0) window.stride = *c;
-    else if (range_of(out_var).high > 0) return std::nullopt;
+    if (auto c = line->coefficient.constant(); c && *c > 0)
+      window.stride = *c;
+    else if (range_of(out_var).high > 0)
+      return std::nullopt;
     rest = line->rest;
   }
   if (tap_var.is_symbol()) {
     auto line = linear_in(rest, tap_var.symbol_name());
     if (!line) return std::nullopt;
-    if (auto c = line->coefficient.constant(); c && *c > 0) window.dilation = *c;
-    else if (range_of(tap_var).high > 0) return std::nullopt;
+    if (auto c = line->coefficient.constant(); c && *c > 0)
+      window.dilation = *c;
+    else if (range_of(tap_var).high > 0)
+      return std::nullopt;
     rest = line->rest;
   }
   auto padding = rest.constant();
@@ -62,7 +66,7 @@ std::optional<ConvForm> match_conv(Program& program, TensorId id) {
   const ExprPool& pool = program.pool();
   const Loops& loops = program.loops;
   const Item& item = program[id];
-  if (item.kind != Kind::contract) return std::nullopt;
+  if (item.kind != Kind::contract || item.attention) return std::nullopt;
   auto factors = factors_of(pool, item.contraction);
   if (!factors) return std::nullopt;
   const LoopTensor& out = loops[id];

@@ -7,7 +7,8 @@
 
 namespace toroid::fuse {
 
-// y[n, oc, oh, ow] = sum(ic, kh, kw: x[n, group(oc) * channels + ic, oh*stride + kh*dilation - padding, …] * w[oc, ic, kh, kw])
+// y[n, oc, oh, ow] = sum(ic, kh, kw: x[n, group(oc) * channels + ic, oh*stride + kh*dilation - padding, …] * w[oc, ic,
+// kh, kw])
 struct ConvForm {
   int dims = 2;  // spatial dims, 1 or 2; one dim is a convolution with height 1
   TensorId x, weight;
@@ -18,7 +19,7 @@ std::optional<ConvForm> match_conv(Program& program, TensorId id);
 
 // The two loads under a contraction's product (through widening and guards).
 struct Factors {
-  ExprId a, b;       // load expressions
+  ExprId a, b;  // load expressions
   bool guarded = false;
 };
 std::optional<Factors> factors_of(const ExprPool& pool, ExprId contraction);

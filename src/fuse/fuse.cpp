@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "fuse/attention.h"
 #include "fuse/program.h"
 
 namespace toroid::fuse {
@@ -99,6 +100,7 @@ void collect_reads(const Program& program, const Kernel& kernel, std::vector<Ten
       for (const Reduction& reduction : phase.reductions) from(reduction.value);
       for (const StoreTo& store : phase.stores) from(store.value);
     }
+  if (auto* work = std::get_if<AttentionKernel>(&kernel.work); work && work->score) from(work->score);
   for (const StoreTo& store : kernel.epilogue) from(store.value);
 }
 
@@ -128,27 +130,35 @@ std::vector<Kernel> in_order(const Program& program, std::vector<Kernel> kernels
   return ordered;
 }
 
-}  // namespace
-
-Result<Schedule> fuse_loops(Loops input, const Target& target, const FuseOptions& options) {
+// One attempt. Names what could not be one attention kernel in `refused`, and then gives nothing.
+std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOptions& options,
+                                 std::set<std::string>& refused) {
   Schedule schedule;
-  schedule.loops = std::move(input);
+  schedule.loops = std::move(loops);
   Program program{schedule.loops, target, hints(schedule.loops), {}, {}, {}, options.explain};
   classify(program);
+  find_attention(program, refused);
   inline_maps(program);
   group_tensors(program);
   choose_places(program, schedule);
 
   std::vector<Kernel> kernels;
+  bool complete = true;
   for (const Group& group : program.groups) {
     if (group.is_template) {
       if (auto kernel = match_template(program, schedule, group)) {
         kernels.push_back(std::move(*kernel));
         continue;
       }
+      if (program[group.members[0]].attention) {
+        refused.insert(program.loops[group.members[0]].name);
+        complete = false;
+        continue;
+      }
     }
     for (Kernel& kernel : build_nest(program, schedule, group)) kernels.push_back(std::move(kernel));
   }
+  if (!complete) return std::nullopt;
   Traffic traffic(program, schedule);
   for (Kernel& kernel : kernels) {
     std::vector<TensorId> reads;
@@ -165,6 +175,22 @@ Result<Schedule> fuse_loops(Loops input, const Target& target, const FuseOptions
   for (size_t k = 0; k < schedule.kernels.size(); ++k) schedule.kernels[k].name = format("k{}", k);
   schedule.explanations = std::move(program.explanations);
   return schedule;
+}
+
+}  // namespace
+
+Result<Schedule> fuse_loops(Loops input, const Target& target, const FuseOptions& options) {
+  // Whether an attention kernel's operands fit is known only when everything has a place.
+  std::set<std::string> refused;
+  for (size_t before = 0;; before = refused.size()) {
+    if (auto schedule = try_fuse(input, target, options, refused)) {
+      for (const std::string& name : refused)
+        if (options.explain)
+          schedule->explanations.push_back(format("%{} is not one attention kernel: its operands do not fit", name));
+      return std::move(*schedule);
+    }
+    TD_CHECK(refused.size() > before, "fusion refuses without a reason");
+  }
 }
 
 }  // namespace toroid::fuse

@@ -1,6 +1,6 @@
-// Groups of tensors that become one kernel. A contraction takes the maps behind it as its epilogue. Everything else joins by
-// rows: tensors that share their outer dims are computed one outer point after another, so that what passes between them
-// stays in registers or in the nearest cache.
+// Groups of tensors that become one kernel. A contraction takes the maps behind it as its epilogue. Everything else
+// joins by rows: tensors that share their outer dims are computed one outer point after another, so that what passes
+// between them stays in registers or in the nearest cache.
 #include <algorithm>
 #include <functional>
 #include <set>
@@ -13,8 +13,8 @@ namespace {
 
 constexpr int64_t row_bytes_limit = 256 << 10;  // a row must stay in the second-level cache
 
-// For each outer position of a producer's group: the reader's dim that walks it. Nothing when some load of `producer` in the
-// reader's body is not at the same outer point.
+// For each outer position of a producer's group: the reader's dim that walks it. Nothing when some load of `producer`
+// in the reader's body is not at the same outer point.
 class Relation {
  public:
   Relation(Program& program, TensorId producer, TensorId reader)
@@ -112,7 +112,8 @@ class Grouper {
       const int32_t target = program_[use.tensor].group;
       if (target < 0 || target == own || !group(target).is_template) continue;
       const TensorId producer = use.tensor;
-      if (program_[producer].readers.size() != 1 || program_[producer].is_output || group(target).members.back() != producer) {
+      if (program_[producer].readers.size() != 1 || program_[producer].is_output ||
+          group(target).members.back() != producer) {
         program_.say(format("%{} is not an epilogue of %{}: other readers", loops_[id].name, loops_[producer].name));
         continue;
       }
@@ -162,7 +163,8 @@ class Grouper {
   bool merge(int32_t from, int32_t own, TensorId id) {
     Group merged = group(from);
     const Group reader = group(own);
-    // The reader's group holds `id` last; the others joined it through earlier producers. All must agree on the outer dims.
+    // The reader's group holds `id` last; the others joined it through earlier producers. All must agree on the outer
+    // dims.
     std::vector<TensorId> producers;
     for (const Use& use : program_[id].uses)
       if (program_[use.tensor].group == from) producers.push_back(use.tensor);
@@ -252,8 +254,8 @@ class Grouper {
     return true;
   }
 
-  // What passes between members must stay near: few outer points with long rows are better as kernels of their own, which
-  // threads can share.
+  // What passes between members must stay near: few outer points with long rows are better as kernels of their own,
+  // which threads can share.
   bool rows_fit(const Group& g) {
     const int64_t points = program_.at_hints(product(g.outer));
     int64_t longest = 0, maps = 0;

@@ -88,8 +88,10 @@ void inline_maps(Program& program) {
     std::map<std::string, ExprId> exprs;
     for (size_t d = 0; d < tensor.vars.size(); ++d) {
       if (!tensor.vars[d].is_symbol()) continue;
-      if (auto sym = pool.as_index(index[d])) symbols.emplace(tensor.vars[d].symbol_name(), *sym);
-      else exprs.emplace(tensor.vars[d].symbol_name(), index[d]);
+      if (auto sym = pool.as_index(index[d]))
+        symbols.emplace(tensor.vars[d].symbol_name(), *sym);
+      else
+        exprs.emplace(tensor.vars[d].symbol_name(), index[d]);
     }
     if (exprs.empty()) return pool.rewrite(program[producer].body, symbols, nullptr);
     for (const auto& [name, sym] : symbols) exprs.emplace(name, pool.index(sym));
@@ -100,12 +102,18 @@ void inline_maps(Program& program) {
   for (size_t i = 0; i < program.items.size(); ++i) {
     const TensorId id{static_cast<int32_t>(i)};
     Item& item = program.items[i];
-    if (item.kind == Kind::source) continue;
+    if (item.kind == Kind::source || item.hidden) continue;
     // Replace loads of tensors that were marked inlined.
     item.body = pool.rewrite(item.body, {}, [&](const Expr& load, const std::vector<ExprId>& index) -> ExprId {
       return program[load.tensor].inlined ? substitute_body(load.tensor, index) : ExprId{};
     });
-    if (item.contraction) item.contraction = find_contraction(pool, item.body);
+    if (item.attention) {
+      std::vector<ExprId> reductions;
+      collect_reductions(pool, item.body, reductions);
+      item.contraction = reductions.at(0);
+    } else if (item.contraction) {
+      item.contraction = find_contraction(pool, item.body);
+    }
     if (item.kind == Kind::contract && !item.contraction) item.kind = Kind::reduction;
     if (item.kind != Kind::map || item.is_output) continue;
 
@@ -117,7 +125,9 @@ void inline_maps(Program& program) {
       const Item& r = program[reader];
       if (r.kind == Kind::contract) {
         std::vector<ExprId> loads;
-        collect_loads(pool, pool[r.contraction].args[0], loads);
+        // Of attention the operands, but not what the score reads.
+        const ExprId term = pool[r.contraction].args[0];
+        collect_loads(pool, r.attention ? pool[term].args[0] : term, loads);
         for (ExprId load : loads) operand |= pool[load].tensor == id;
       }
       int64_t evaluations = program.elements_at_hints(reader);
@@ -128,7 +138,8 @@ void inline_maps(Program& program) {
           std::vector<ExprId> loads;
           collect_loads(pool, pool[reduction].args[0], loads);
           for (ExprId load : loads)
-            if (pool[load].tensor == id) evaluations *= std::max<int64_t>(program.at_hints(product(pool[reduction].vars)), 1);
+            if (pool[load].tensor == id)
+              evaluations *= std::max<int64_t>(program.at_hints(product(pool[reduction].vars)), 1);
         }
       }
       for (const Use& use : r.uses) {
@@ -162,7 +173,8 @@ void inline_maps(Program& program) {
     } else {
       inline_it = cost <= 4 && input_bytes * sites <= own_bytes * (sites + 1);
     }
-    if (inline_it) item.inlined = true;
+    if (inline_it)
+      item.inlined = true;
     else if (sites > 1)
       program.say(format("%{} is not inlined: {} readers, work {} an element, {} against {} bytes read", loops[id].name,
                          sites, cost, input_bytes * sites, own_bytes * (sites + 1)));

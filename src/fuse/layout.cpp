@@ -1,6 +1,6 @@
-// A place in memory for every stored tensor: which buffer, which order of dims. Outputs lie as the caller wants them, inputs as
-// they come, everything else in the order that PyTorch would have used, except around convolutions, which want channels
-// innermost.
+// A place in memory for every stored tensor: which buffer, which order of dims. Outputs lie as the caller wants them,
+// inputs as they come, everything else in the order that PyTorch would have used, except around convolutions, which
+// want channels innermost.
 #include <algorithm>
 #include <numeric>
 
@@ -24,7 +24,8 @@ std::vector<int> memory_order(const Program& program, const SymList& sizes, cons
   // Dims of one element go along with their right neighbour.
   for (size_t d = sizes.size(); d-- > 0;)
     if (sizes[d] == Sym(1)) values[d] = d + 1 < sizes.size() ? values[d + 1] : 1;
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return values[static_cast<size_t>(a)] > values[static_cast<size_t>(b)]; });
   return order;
 }
 

@@ -1,5 +1,6 @@
-// A group as a nest of loops: its outer dims, and inside them one phase after another, each a loop over the row. What a later
-// phase needs of an earlier one is a local (a reduction's result), an expression computed again, or a row kept in scratch.
+// A group as a nest of loops: its outer dims, and inside them one phase after another, each a loop over the row. What a
+// later phase needs of an earlier one is a local (a reduction's result), an expression computed again, or a row kept in
+// scratch.
 #include <algorithm>
 #include <set>
 
@@ -26,7 +27,8 @@ class NestBuilder {
       : program_(program), loops_(program.loops), pool_(program.pool()), schedule_(schedule), group_(group) {}
 
   Kernel build() {
-    for (size_t p = 0; p < group_.outer.size(); ++p) work_.outer.push_back(Sym::index(format("o{}", p), group_.outer[p]));
+    for (size_t p = 0; p < group_.outer.size(); ++p)
+      work_.outer.push_back(Sym::index(format("o{}", p), group_.outer[p]));
     for (TensorId member : group_.members) add(member);
     Kernel kernel;
     kernel.where = loops_[group_.members.back()].where;
@@ -45,8 +47,8 @@ class NestBuilder {
  private:
   struct Member {
     std::vector<int> row_dims;
-    ExprId value;        // over outer variables and row variables v0, v1, … (maps)
-    int phase = -1;      // where it is stored, if it is
+    ExprId value;            // over outer variables and row variables v0, v1, … (maps)
+    int phase = -1;          // where it is stored, if it is
     bool whole_row = false;  // value depends on row variables
     int64_t cost = 0;
   };
@@ -114,7 +116,8 @@ class NestBuilder {
       }
     }
     StoreTo store{id, {}, value};
-    for (const Sym& var : tensor.vars) store.index.push_back(pool_.index(var.is_symbol() ? renamed.at(var.symbol_name()) : var));
+    for (const Sym& var : tensor.vars)
+      store.index.push_back(pool_.index(var.is_symbol() ? renamed.at(var.symbol_name()) : var));
     work_.phases[static_cast<size_t>(target)].stores.push_back(std::move(store));
     member.phase = target;
   }
@@ -207,8 +210,8 @@ class NestBuilder {
     return false;
   }
 
-  // The body over kernel variables, with what earlier members computed put in. For a body that joins phase `target`, members
-  // stored in that phase must be read at the same element: an invalid id when they are not.
+  // The body over kernel variables, with what earlier members computed put in. For a body that joins phase `target`,
+  // members stored in that phase must be read at the same element: an invalid id when they are not.
   ExprId rename(ExprId body, const std::map<std::string, Sym>& names, int target) {
     bool possible = true;
     ExprId result = pool_.rewrite(body, names, [&](const Expr& load, const std::vector<ExprId>& index) -> ExprId {

@@ -1,5 +1,5 @@
-// The shaping of nest_shape.h. Works on addresses: a substitution of variables is taken when every address stays free of
-// divisions and no other expression sees the variables.
+// The shaping of nest_shape.h. Works on addresses: a substitution of variables is taken when every address stays free
+// of divisions and no other expression sees the variables.
 #include "fuse/nest_shape.h"
 
 #include <algorithm>
@@ -24,9 +24,8 @@ class Shaper {
   void run() {
     for (int round = 0; round < 4 && split_divided(); ++round) {
     }
-    const bool pure = std::all_of(nest_.phases.begin(), nest_.phases.end(), [](const Phase& phase) {
-      return phase.vars.empty() && phase.reductions.empty();
-    });
+    const bool pure = std::all_of(nest_.phases.begin(), nest_.phases.end(),
+                                  [](const Phase& phase) { return phase.vars.empty() && phase.reductions.empty(); });
     if (pure) {
       order_by_stores(nest_.outer);
       merge_outer();
@@ -114,7 +113,8 @@ class Shaper {
     return true;
   }
 
-  // Merges neighbouring vars a (outer) and b of `vars` into one where all addresses allow; `scope` are the phases that see them.
+  // Merges neighbouring vars a (outer) and b of `vars` into one where all addresses allow; `scope` are the phases that
+  // see them.
   bool merge_pair(SymList& vars, size_t at, std::vector<size_t> scope) {
     const Sym a = vars[at], b = vars[at + 1];
     const Sym b_extent = b.node()->extent;
@@ -144,8 +144,10 @@ class Shaper {
     // Phases that share rows keep their own variables: the rows' addresses are linear in any merged one.
     for (size_t at = 0; at + 1 < nest_.phases[p].vars.size();) {
       SymList vars = nest_.phases[p].vars;
-      if (merge_pair(vars, at, {p})) nest_.phases[p].vars = vars;
-      else ++at;
+      if (merge_pair(vars, at, {p}))
+        nest_.phases[p].vars = vars;
+      else
+        ++at;
     }
   }
   void merge_outer() {
@@ -212,9 +214,12 @@ class Shaper {
     for (const Access& access : accesses) {
       const int weight = access.is_store ? 2 : 1;
       auto line = linear_in(access.address, var.symbol_name());
-      if (!line) total -= 3 * weight;
-      else if (line->coefficient == Sym(1)) total += 2 * weight;
-      else if (line->coefficient != Sym(0)) total -= 2 * weight;
+      if (!line)
+        total -= 3 * weight;
+      else if (line->coefficient == Sym(1))
+        total += 2 * weight;
+      else if (line->coefficient != Sym(0))
+        total -= 2 * weight;
     }
     const int64_t extent = at_hints_(var.node()->extent);
     if (extent < 8) total -= 8;
@@ -229,7 +234,9 @@ class Shaper {
     }
     return best;
   }
-  static void move_last(SymList& vars, size_t at) { std::rotate(vars.begin() + static_cast<ptrdiff_t>(at), vars.begin() + static_cast<ptrdiff_t>(at) + 1, vars.end()); }
+  static void move_last(SymList& vars, size_t at) {
+    std::rotate(vars.begin() + static_cast<ptrdiff_t>(at), vars.begin() + static_cast<ptrdiff_t>(at) + 1, vars.end());
+  }
 
   // Outermost the variable with the largest stride in the first store.
   void order_by_stores(SymList& vars) {
@@ -237,7 +244,8 @@ class Shaper {
     const StoreTo& store = nest_.phases[0].stores[0];
     auto a = address(pool_, schedule_.place(store.tensor), store.index);
     if (!a) return;
-    std::stable_sort(vars.begin(), vars.end(), [&](const Sym& x, const Sym& y) { return stride_at_hints(*a, x) > stride_at_hints(*a, y); });
+    std::stable_sort(vars.begin(), vars.end(),
+                     [&](const Sym& x, const Sym& y) { return stride_at_hints(*a, x) > stride_at_hints(*a, y); });
   }
   int64_t stride_at_hints(const Sym& address, const Sym& var) const {
     auto line = linear_in(address, var.symbol_name());

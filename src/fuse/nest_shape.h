@@ -1,5 +1,5 @@
-// The loops of a nest in the order and form that vectors like: dims merged where memory allows, split where a view divides
-// them, the variable that most accesses walk element by element innermost.
+// The loops of a nest in the order and form that vectors like: dims merged where memory allows, split where a view
+// divides them, the variable that most accesses walk element by element innermost.
 #pragma once
 #include <functional>
 
@@ -7,6 +7,7 @@
 
 namespace toroid::fuse {
 
-void shape_nest(ExprPool& pool, const Schedule& schedule, LoopKernel& nest, const std::function<int64_t(const Sym&)>& at_hints);
+void shape_nest(ExprPool& pool, const Schedule& schedule, LoopKernel& nest,
+                const std::function<int64_t(const Sym&)>& at_hints);
 
 }  // namespace toroid::fuse

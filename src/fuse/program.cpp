@@ -89,16 +89,44 @@ int64_t expression_cost(const ExprPool& pool, ExprId root) {
     if (expr.kind == ExprKind::reduce || expr.kind == ExprKind::scan) cost += 100;
     if (expr.kind != ExprKind::op) return;
     switch (expr.op) {
-      case ScalarOp::add: case ScalarOp::sub: case ScalarOp::mul: case ScalarOp::neg: case ScalarOp::abs:
-      case ScalarOp::min: case ScalarOp::max: case ScalarOp::fmin: case ScalarOp::fmax: case ScalarOp::fma:
-      case ScalarOp::eq: case ScalarOp::ne: case ScalarOp::lt: case ScalarOp::le: case ScalarOp::gt: case ScalarOp::ge:
-      case ScalarOp::land: case ScalarOp::lor: case ScalarOp::lxor: case ScalarOp::lnot: case ScalarOp::band:
-      case ScalarOp::bor: case ScalarOp::bxor: case ScalarOp::bnot: case ScalarOp::shl: case ScalarOp::shr:
-      case ScalarOp::where: case ScalarOp::cvt: case ScalarOp::round_to: case ScalarOp::floor: case ScalarOp::ceil:
-      case ScalarOp::trunc: case ScalarOp::round: case ScalarOp::check_index: case ScalarOp::isnan:
-        cost += 1;
-        break;
-      case ScalarOp::div: case ScalarOp::sqrt: case ScalarOp::rsqrt: cost += 4; break;
+      case ScalarOp::add:
+      case ScalarOp::sub:
+      case ScalarOp::mul:
+      case ScalarOp::neg:
+      case ScalarOp::abs:
+      case ScalarOp::min:
+      case ScalarOp::max:
+      case ScalarOp::fmin:
+      case ScalarOp::fmax:
+      case ScalarOp::fma:
+      case ScalarOp::eq:
+      case ScalarOp::ne:
+      case ScalarOp::lt:
+      case ScalarOp::le:
+      case ScalarOp::gt:
+      case ScalarOp::ge:
+      case ScalarOp::land:
+      case ScalarOp::lor:
+      case ScalarOp::lxor:
+      case ScalarOp::lnot:
+      case ScalarOp::band:
+      case ScalarOp::bor:
+      case ScalarOp::bxor:
+      case ScalarOp::bnot:
+      case ScalarOp::shl:
+      case ScalarOp::shr:
+      case ScalarOp::where:
+      case ScalarOp::cvt:
+      case ScalarOp::round_to:
+      case ScalarOp::floor:
+      case ScalarOp::ceil:
+      case ScalarOp::trunc:
+      case ScalarOp::round:
+      case ScalarOp::check_index:
+      case ScalarOp::isnan: cost += 1; break;
+      case ScalarOp::div:
+      case ScalarOp::sqrt:
+      case ScalarOp::rsqrt: cost += 4; break;
       default: cost += 10; break;
     }
   });

@@ -1,5 +1,5 @@
-// What the steps of fusion share: per tensor its body after inlining, its kind, who reads it; and groups of tensors that
-// become one kernel.
+// What the steps of fusion share: per tensor its body after inlining, its kind, who reads it; and groups of tensors
+// that become one kernel.
 #pragma once
 #include <map>
 #include <set>
@@ -11,10 +11,10 @@
 namespace toroid::fuse {
 
 enum class Kind : uint8_t {
-  source,    // input, weight, constant: nothing to compute
-  map,       // one expression an element
-  reduction, // a reduce or scan somewhere in the body
-  contract,  // the sum of a product of two loads: a matrix product or convolution
+  source,     // input, weight, constant: nothing to compute
+  map,        // one expression an element
+  reduction,  // a reduce or scan somewhere in the body
+  contract,   // the sum of a product of two loads: a matrix product or convolution
 };
 
 // One load of a tensor inside a body.
@@ -29,14 +29,17 @@ struct Item {
   bool inlined = false;  // lives only in its readers' expressions
   bool stored = false;   // has a place in memory
   bool is_output = false;
-  std::vector<Use> uses;            // loads in the body
-  std::vector<TensorId> readers;    // tensors whose bodies load this one (after inlining)
+  std::vector<Use> uses;          // loads in the body
+  std::vector<TensorId> readers;  // tensors whose bodies load this one (after inlining)
   int32_t group = -1;
-  ExprId contraction;    // contract: the reduce node in the body
+  ExprId contraction;        // contract: the reduce node in the body
+  bool attention = false;    // contract: made by find_attention
+  bool zero_masked = false;  // attention: a row that sees no key is 0
+  bool hidden = false;       // inside an attention kernel: computed nowhere
 };
 
-// Tensors computed by one kernel. In a nest every member is computed row by row: `outer` are the extents that all members
-// share, and outer_dims tells which of a member's dims they are; its other dims are the row.
+// Tensors computed by one kernel. In a nest every member is computed row by row: `outer` are the extents that all
+// members share, and outer_dims tells which of a member's dims they are; its other dims are the row.
 struct Group {
   std::vector<TensorId> members;  // producers first
   bool is_template = false;       // members[0] is the contraction, the others its epilogue
@@ -78,9 +81,10 @@ int64_t expression_cost(const ExprPool& pool, ExprId id);
 bool is_index_symbol(const ExprPool& pool, ExprId id, std::string* name = nullptr);
 
 // The steps, in order.
-void classify(Program& program);        // inline.cpp: kinds
-void inline_maps(Program& program);     // inline.cpp
-void group_tensors(Program& program);   // group.cpp
+void classify(Program& program);     // inline.cpp: kinds
+void inline_maps(Program& program);  // inline.cpp
+// The kernels of one attempt need operands elsewhere: fuse again without these.
+void group_tensors(Program& program);                      // group.cpp
 void choose_places(Program& program, Schedule& schedule);  // layout.cpp
 void build_kernels(Program& program, Schedule& schedule);  // nest.cpp, templates.cpp
 

@@ -1,8 +1,9 @@
-// Template kernels: a contraction whose operands lie as a matrix product or convolution needs them, with everything else in
-// its group as epilogue.
+// Template kernels: a contraction whose operands lie as a matrix product or convolution needs them, with everything
+// else in its group as epilogue.
 #include <algorithm>
 
 #include "base/check.h"
+#include "fuse/attention.h"
 #include "fuse/contraction.h"
 #include "fuse/program.h"
 
@@ -14,8 +15,8 @@ struct Var {
   Sym extent;
 };
 
-// Vars (outermost first) that one index walks: sum of stride * var == stride(last) * position. Takes from the back as many as
-// fit both operands' strides.
+// Vars (outermost first) that one index walks: sum of stride * var == stride(last) * position. Takes from the back as
+// many as fit both operands' strides.
 struct Run {
   std::vector<Var> vars;
   Sym extent = 1;
@@ -79,12 +80,23 @@ class TemplateBuilder {
   std::optional<Kernel> build() {
     const TensorId id = group_.members[0];
     const Item& item = program_[id];
-    auto factors = factors_of(pool_, item.contraction);
-    if (!factors || program_.target.lanes() < 8) return std::nullopt;
+    if (program_.target.lanes() < 8) return std::nullopt;
     Kernel kernel;
     kernel.where = loops_[id].where;
     kernel.device = loops_[id].device;
     std::map<std::string, Sym> values;  // the contraction's output variables in kernel variables
+    if (item.attention) {
+      auto work = build_attention(program_, schedule_, id, values);
+      if (!work) return std::nullopt;
+      kernel.flops =
+          Sym(2 * (work->head_size + work->value_size)) * work->batch * work->heads * work->queries * work->keys;
+      kernel.reads = {work->q, work->k, work->v};
+      kernel.work = std::move(*work);
+      finish(id, kernel, values);
+      return kernel;
+    }
+    auto factors = factors_of(pool_, item.contraction);
+    if (!factors) return std::nullopt;
     if (auto conv = match_conv(program_, id); conv && build_conv(id, *conv, kernel, values)) {
     } else if (!factors->guarded && build_matmul(id, *factors, kernel, values)) {
     } else {
@@ -123,13 +135,15 @@ class TemplateBuilder {
       return vars;
     };
     // The columns are the operand's that is a weight; else the one whose variable is innermost in the output.
-    const bool weight_a = loops_[a.tensor].kind == TensorKind::weight, weight_b = loops_[b.tensor].kind == TensorKind::weight;
+    const bool weight_a = loops_[a.tensor].kind == TensorKind::weight,
+               weight_b = loops_[b.tensor].kind == TensorKind::weight;
     bool swap = weight_a && !weight_b;
     if (weight_a == weight_b && !out_vars.empty()) {
       swap = in(*strides_a, out_vars.back()) && !in(*strides_b, out_vars.back());
     }
     if (only_in(swap ? *strides_a : *strides_b, swap ? *strides_b : *strides_a).empty() &&
-        !only_in(swap ? *strides_b : *strides_a, swap ? *strides_a : *strides_b).empty() && !(swap ? weight_a : weight_b))
+        !only_in(swap ? *strides_b : *strides_a, swap ? *strides_a : *strides_b).empty() &&
+        !(swap ? weight_a : weight_b))
       swap = !swap;
     if (swap) {
       std::swap(a, b);
@@ -182,12 +196,13 @@ class TemplateBuilder {
     }
 
     // A weight becomes panels when Toroid compiles: [n/64][k/g][64][g].
-    if (loops_[b.tensor].kind == TensorKind::weight && batch.extent == Sym(1) && work.n.is_constant() && work.k.is_constant() &&
-        !schedule_[schedule_.place(b.tensor).buffer].mutated) {
+    if (loops_[b.tensor].kind == TensorKind::weight && batch.extent == Sym(1) && work.n.is_constant() &&
+        work.k.is_constant() && !schedule_[schedule_.place(b.tensor).buffer].mutated) {
       auto constant = [](const Sym& s) { return s.constant(); };
       if (!constant(work.b_n_stride) || !constant(work.b_k_stride) || !constant(work.b_offset)) return false;
-      work.packed = packed_constant(b.tensor, {work.n.value(), work.k.value()},
-                                    {work.b_n_stride.value(), work.b_k_stride.value()}, work.b_offset.value(), dtype, 1);
+      work.packed =
+          packed_constant(b.tensor, {work.n.value(), work.k.value()},
+                          {work.b_n_stride.value(), work.b_k_stride.value()}, work.b_offset.value(), dtype, 1);
     } else if (work.b_n_stride != Sym(1) && work.b_k_stride != Sym(1)) {
       return false;
     }
@@ -236,7 +251,8 @@ class TemplateBuilder {
       work.packed = plain_constant(form.weight, {taps, form.out_channels}, {1, taps}, dtype);
     } else {
       // Rows are output channels of one group after another, columns (kh, kw, ic).
-      work.packed = packed_constant(form.weight, {form.out_channels, taps, ic}, {taps * ic, 1, taps}, 0, dtype, form.groups);
+      work.packed =
+          packed_constant(form.weight, {form.out_channels, taps, ic}, {taps * ic, 1, taps}, 0, dtype, form.groups);
     }
     const Sym n0 = Sym::index("n0", work.batch), h0 = Sym::index("h0", work.out_h), w0 = Sym::index("w0", work.out_w),
               c0 = Sym::index("c0", work.out_channels);
@@ -308,11 +324,13 @@ class TemplateBuilder {
   // Tied weights and repeated uses share one constant.
   BufferId shared(Buffer buffer) {
     auto same = [&](const Buffer& other) {
-      if (other.kind != BufferKind::constant || other.dtype != buffer.dtype || other.recipe.size() != buffer.recipe.size()) return false;
+      if (other.kind != BufferKind::constant || other.dtype != buffer.dtype ||
+          other.recipe.size() != buffer.recipe.size())
+        return false;
       for (size_t i = 0; i < buffer.recipe.size(); ++i) {
         const RecipeStep &x = other.recipe[i], &y = buffer.recipe[i];
-        if (x.op != y.op || x.weight != y.weight || x.sizes != y.sizes || x.strides != y.strides || x.offset != y.offset ||
-            x.k_group != y.k_group || x.count != y.count)
+        if (x.op != y.op || x.weight != y.weight || x.sizes != y.sizes || x.strides != y.strides ||
+            x.offset != y.offset || x.k_group != y.k_group || x.count != y.count)
           return false;
       }
       return true;

@@ -1,6 +1,6 @@
-// Gives every temporary an offset in one arena so that buffers alive together do not overlap. Known sizes: the largest first,
-// each at the lowest free offset. Symbolic sizes: buffers whose lives do not meet share a slot, as large as the largest of
-// them, and slots follow one another.
+// Gives every temporary an offset in one arena so that buffers alive together do not overlap. Known sizes: the largest
+// first, each at the lowest free offset. Symbolic sizes: buffers whose lives do not meet share a slot, as large as the
+// largest of them, and slots follow one another.
 #include "plan/plan.h"
 
 #include <algorithm>
@@ -68,7 +68,8 @@ void place_symbolic(std::vector<Life>& lives, Plan& plan, const std::function<in
   for (size_t i : order) {
     size_t best = slots.size();
     for (size_t s = 0; s < slots.size(); ++s) {
-      bool free = std::none_of(slots[s].members.begin(), slots[s].members.end(), [&](size_t m) { return lives[m].meets(lives[i]); });
+      bool free = std::none_of(slots[s].members.begin(), slots[s].members.end(),
+                               [&](size_t m) { return lives[m].meets(lives[i]); });
       if (free && (best == slots.size() || slots[s].size < slots[best].size)) best = s;
     }
     if (best == slots.size()) slots.push_back({});
@@ -106,8 +107,10 @@ std::set<BufferId> buffers_of(const Schedule& schedule, const Kernel& kernel) {
     }
   } else if (auto* work = std::get_if<MatmulKernel>(&kernel.work)) {
     tensors.insert(work->a);
-    if (work->packed) buffers.insert(work->packed);
-    else tensors.insert(work->b);
+    if (work->packed)
+      buffers.insert(work->packed);
+    else
+      tensors.insert(work->b);
   } else if (auto* work = std::get_if<ConvKernel>(&kernel.work)) {
     tensors.insert(work->x);
     buffers.insert(work->packed);
@@ -167,8 +170,10 @@ Result<Plan> plan_memory(Schedule schedule) {
     plan.lower_bound_bytes = std::max(plan.lower_bound_bytes, alive);
   }
   const bool known = std::all_of(lives.begin(), lives.end(), [](const Life& life) { return life.bytes.is_constant(); });
-  if (known) place_known(lives, plan);
-  else place_symbolic(lives, plan, at_hints);
+  if (known)
+    place_known(lives, plan);
+  else
+    place_symbolic(lives, plan, at_hints);
 
   // Constants: those that the model writes first.
   int64_t at = 0;

@@ -233,10 +233,8 @@ ExprEmitter::Value ExprEmitter::emit_where(const Expr& expr) {
   if (!guarded) {
     Value a = emit(expr.args[1]), b = emit(expr.args[2]);
     const bool vector = condition.is_vector || a.is_vector || b.is_vector;
-    if (condition.is_vector)
-      a = as_vector(a), b = as_vector(b);
-    else if (vector)
-      a = as_vector(a), b = as_vector(b);
+    if (vector) a = as_vector(a), b = as_vector(b);
+    if (!condition.is_vector) return define(format("{} ? {} : {}", condition.text, a.text, b.text), vector, expr.dtype);
     return define(format("sel({}, {}, {})", condition.text, a.text, b.text), vector, expr.dtype);
   }
   if (!condition.is_vector) {

@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "emit/cpu/attention.h"
 #include "emit/cpu/conv.h"
 #include "emit/cpu/depthwise.h"
 #include "emit/cpu/matmul.h"
@@ -82,6 +83,49 @@ class TemplateText {
     return emit_conv(spec, placeholder);
   }
 
+  KernelText emit(const AttentionKernel& work) {
+    AttentionSpec spec;
+    spec.isa = isa_;
+    spec.dtype = work.dtype;
+    spec.batch = size(work.batch);
+    spec.rows = size(work.queries);
+    spec.keys = size(work.keys);
+    spec.heads = work.heads.value();
+    spec.kv_heads = work.heads.value() / work.group;
+    spec.dim = work.head_size;
+    spec.value_dim = work.value_size;
+    auto operand = [&](TensorId id, const AttentionKernel::Strides& s, std::string& text, Size& batch, Size& head,
+                       Size& row) {
+      text = pointer(schedule_.place(id).buffer, s.offset, work.dtype);
+      batch = size(s.batch);
+      head = size(s.head);
+      row = size(s.row);
+    };
+    operand(work.q, work.q_strides, spec.q, spec.q_batch, spec.q_head, spec.q_row);
+    operand(work.k, work.k_strides, spec.k, spec.k_batch, spec.k_head, spec.k_row);
+    operand(work.v, work.v_strides, spec.v, spec.v_batch, spec.v_head, spec.v_row);
+    spec.scale = work.scale;
+    spec.causal = work.causal;
+    spec.zero_masked_rows = work.zero_masked_rows;
+    if (work.score) {
+      spec.modify_score = [this, &work](const std::string& acc, const std::vector<std::string>& index,
+                                        const std::string& count) {
+        const char* names[] = {"b0", "h0", "m0", "t0"};
+        EmitScope scope;
+        for (size_t i = 0; i < 4; ++i) scope.variables[names[i]] = index[i];
+        scope.vector_variable = "t0";
+        scope.count = count;
+        scope.locals[0] = {acc, true, DType::f32};
+        ExprEmitter emitter(schedule_.loops, schedule_, params_, std::move(scope), &temporaries_);
+        const ExprEmitter::Value value = emitter.as_vector(emitter.emit(work.score));
+        return "{\n" + emitter.take() + format("    {} = {};\n  }}\n", acc, value.text);
+      };
+    }
+    spec.epilogue = epilogue({"b0", "h0", "m0", "d0"}, "d0");
+    spec.preamble = preamble_;
+    return emit_attention(spec, placeholder);
+  }
+
   // Pointers that the epilogue uses, loaded once a function; known after a first emission.
   void set_preamble(std::string text) { preamble_ = std::move(text); }
 
@@ -148,7 +192,7 @@ KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const T
       else if (auto* work = std::get_if<ConvKernel>(&kernel.work))
         result = templates.emit(*work);
       else
-        internal_error(__FILE__, __LINE__, "a kernel without an emitter");
+        result = templates.emit(std::get<AttentionKernel>(kernel.work));
       preamble = params.declarations();
     }
     text = std::move(result.text);

@@ -13,7 +13,8 @@ constexpr const char* abi_text =
 #include "wrapper_abi.inc"
     ;
 
-constexpr const char* head = R"(typedef long int64_t; typedef unsigned long uint64_t; typedef int int32_t; typedef unsigned uint32_t;
+constexpr const char* head =
+    R"(typedef long int64_t; typedef unsigned long uint64_t; typedef int int32_t; typedef unsigned uint32_t;
 typedef unsigned long size_t; typedef int64_t i64;
 )";
 constexpr const char* helpers = R"(
@@ -27,9 +28,12 @@ std::string c_string(std::string_view text) {
   std::string out = "\"";
   for (char c : text) {
     if (c == '"' || c == '\\') out += '\\';
-    if (c == '\n') out += "\\n";
-    else if (static_cast<unsigned char>(c) < 0x20) append(out, "\\{:03o}", static_cast<unsigned>(c));
-    else out += c;
+    if (c == '\n')
+      out += "\\n";
+    else if (static_cast<unsigned char>(c) < 0x20)
+      append(out, "\\{:03o}", static_cast<unsigned>(c));
+    else
+      out += c;
   }
   return out + "\"";
 }
@@ -128,7 +132,8 @@ class Wrapper {
         if (unknowns != 1) continue;
         auto linear = linear_in(dim.size, unknown);
         if (!linear || !linear->coefficient.is_constant() || linear->coefficient.value() == 0) continue;
-        define(unknown, format("floordiv(in[{}].sizes[{}] - {}, {})", dim.slot, dim.dim, c(linear->rest), c(linear->coefficient)));
+        define(unknown, format("floordiv(in[{}].sizes[{}] - {}, {})", dim.slot, dim.dim, c(linear->rest),
+                               c(linear->coefficient)));
         progress = true;
       }
     }
@@ -143,27 +148,30 @@ class Wrapper {
         const SymbolInfo& symbol = loops_.symbols[symbol_index_.at(dim.size.symbol_name())];
         std::string test = format("{} != in[{}].sizes[{}]", symbol.name, dim.slot, dim.dim);
         // The symbol may come from another input: then that must agree.
-        line(format("  if ({}) return td_bad_number(e, {}, {}, {}, in[{}].sizes[{}], {}, {});", test, dim.slot, name, dim.dim,
-                    dim.slot, dim.dim, c_string(symbol.name), symbol.name));
+        line(format("  if ({}) return td_bad_number(e, {}, {}, {}, in[{}].sizes[{}], {}, {});", test, dim.slot, name,
+                    dim.dim, dim.slot, dim.dim, c_string(symbol.name), symbol.name));
         std::string limits;
         if (symbol.low > 0) limits = format("{} < {}", symbol.name, symbol.low);
-        if (symbol.high != INT64_MAX) limits += format("{}{} > {}", limits.empty() ? "" : " || ", symbol.name, symbol.high);
+        if (symbol.high != INT64_MAX)
+          limits += format("{}{} > {}", limits.empty() ? "" : " || ", symbol.name, symbol.high);
         if (!limits.empty())
-          line(format("  if ({}) return td_bad_size(e, {}, {}, {}, {}, {});", limits, dim.slot, name, dim.dim, symbol.name,
-                      c_string(range_text(symbol.low, symbol.high))));
+          line(format("  if ({}) return td_bad_size(e, {}, {}, {}, {}, {});", limits, dim.slot, name, dim.dim,
+                      symbol.name, c_string(range_text(symbol.low, symbol.high))));
       } else if (dim.size.is_constant()) {
-        line(format("  if (in[{}].sizes[{}] != {}) return td_bad_size(e, {}, {}, {}, in[{}].sizes[{}], \"{}\");", dim.slot, dim.dim,
-                    c(dim.size), dim.slot, name, dim.dim, dim.slot, dim.dim, dim.size.value()));
+        line(format("  if (in[{}].sizes[{}] != {}) return td_bad_size(e, {}, {}, {}, in[{}].sizes[{}], \"{}\");",
+                    dim.slot, dim.dim, c(dim.size), dim.slot, name, dim.dim, dim.slot, dim.dim, dim.size.value()));
       } else {
-        line(format("  if (in[{}].sizes[{}] != {}) return td_bad_number(e, {}, {}, {}, in[{}].sizes[{}], {}, {});", dim.slot, dim.dim,
-                    c(dim.size), dim.slot, name, dim.dim, dim.slot, dim.dim, c_string(to_string(dim.size)), c(dim.size)));
+        line(format("  if (in[{}].sizes[{}] != {}) return td_bad_number(e, {}, {}, {}, in[{}].sizes[{}], {}, {});",
+                    dim.slot, dim.dim, c(dim.size), dim.slot, name, dim.dim, dim.slot, dim.dim,
+                    c_string(to_string(dim.size)), c(dim.size)));
       }
     }
     // Symbols that no input size names alone still have a range.
     for (const SymbolInfo& symbol : loops_.symbols) {
       std::string limits;
       if (symbol.low > INT64_MIN) limits = format("{} < {}", symbol.name, symbol.low);
-      if (symbol.high != INT64_MAX) limits += format("{}{} > {}", limits.empty() ? "" : " || ", symbol.name, symbol.high);
+      if (symbol.high != INT64_MAX)
+        limits += format("{}{} > {}", limits.empty() ? "" : " || ", symbol.name, symbol.high);
       if (!limits.empty())
         line(format("  if ({}) return td_fail(e, 1, \"size {} is %ld, must be {}\", {});", limits, symbol.name,
                     range_text(symbol.low, symbol.high), symbol.name));
@@ -216,18 +224,23 @@ class Wrapper {
     if (tensor.sizes.empty()) return;
     std::string differs;
     for (size_t d = 0; d < tensor.sizes.size(); ++d)
-      append(differs, "{}(in[{}].sizes[{}] > 1 && in[{}].strides[{}] != {})", d ? " || " : "", slot, d, slot, d, c(place.strides[d]));
+      append(differs, "{}(in[{}].sizes[{}] > 1 && in[{}].strides[{}] != {})", d ? " || " : "", slot, d, slot, d,
+             c(place.strides[d]));
     // Dims from the outermost in the wanted layout.
     std::vector<size_t> order(tensor.sizes.size());
     for (size_t d = 0; d < order.size(); ++d) order[d] = d;
     const std::map<std::string, int64_t> values = hints(loops_);
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return evaluate(place.strides[a], values) > evaluate(place.strides[b], values); });
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+      return evaluate(place.strides[a], values) > evaluate(place.strides[b], values);
+    });
     line(format("  if ({}) {{", differs));
     line(format("    i64 sizes[{}], strides[{}];", order.size(), order.size()));
     for (size_t k = 0; k < order.size(); ++k)
-      line(format("    sizes[{}] = in[{}].sizes[{}]; strides[{}] = in[{}].strides[{}];", k, slot, order[k], k, slot, order[k]));
+      line(format("    sizes[{}] = in[{}].sizes[{}]; strides[{}] = in[{}].strides[{}];", k, slot, order[k], k, slot,
+                  order[k]));
     line(format("    TdView view = in[{}]; view.sizes = sizes; view.strides = strides;", slot));
-    line(format("    x{} = (char*)table->alloc(host, {} * {});", input, c(product(tensor.sizes)), dtype_bytes(tensor.dtype)));
+    line(format("    x{} = (char*)table->alloc(host, {} * {});", input, c(product(tensor.sizes)),
+                dtype_bytes(tensor.dtype)));
     line(format("    if (!x{}) return td_fail(e, 2, \"out of memory\");", input));
     line(format("    td_copy_strided(x{}, &view, {});", input, dtype_bytes(tensor.dtype)));
     line("  }");
@@ -250,7 +263,8 @@ class Wrapper {
       line(format("  char* y{};", results_[r]));
       line(format("  {{ const i64 sizes[] = {{{}}}, strides[] = {{{}}};", list(sizes), list(strides)));
       line(format("    y{} = (char*)table->output(host, {}, sizes, strides, e); }}", results_[r], r));
-      line(format("  if (!y{}) return e->code ? e->code : td_fail(e, 2, \"no memory for output {}\");", results_[r], r));
+      line(
+          format("  if (!y{}) return e->code ? e->code : td_fail(e, 2, \"no memory for output {}\");", results_[r], r));
     }
     if (plan_.arena_bytes != Sym(0)) {
       line(format("  char* const arena = (char*)table->alloc(host, {});", c(plan_.arena_bytes)));
@@ -268,21 +282,27 @@ class Wrapper {
     const Kernel& kernel = schedule_.kernels[k];
     const KernelSource& source = kernels_[k];
     const std::string where = kernel.where.text();
-    line(format("  // {}: {}{}", kernel.name, replace_all(kernel.note, "\n", " "), where.empty() ? "" : "  @ " + where));
+    line(
+        format("  // {}: {}{}", kernel.name, replace_all(kernel.note, "\n", " "), where.empty() ? "" : "  @ " + where));
     std::string pointers, symbols, units = source.units;
     for (const KernelParams::Slot& slot : source.slots)
-      pointers += (slot.buffer ? pointer(slot.buffer) : slot.is_scratch ? std::string("scratch") : std::string("(char*)&failed")) + ", ";
+      pointers += (slot.buffer       ? pointer(slot.buffer)
+                   : slot.is_scratch ? std::string("scratch")
+                                     : std::string("(char*)&failed")) +
+                  ", ";
     for (const std::string& symbol : source.symbols) symbols += symbol + ", ";
     line(format("  {{ char* const p[] = {{{}0}}; const i64 s[] = {{{}0}};", pointers, symbols));
     if (source.scratch_bytes != "0") {
       // Placed before p in the text: p names it.
       const size_t at = out_.rfind("  { char* const p[]");
       out_.insert(at, format("  {{ const i64 s[] = {{{}0}}; char* const scratch = (char*)table->alloc(host, {});\n"
-                             "    if (!scratch) return td_fail(e, 2, \"out of memory\");\n", symbols, source.scratch_bytes));
+                             "    if (!scratch) return td_fail(e, 2, \"out of memory\");\n",
+                             symbols, source.scratch_bytes));
     }
     line(format("    const i64 units = {};", units));
     line(format("    if (table->mark) table->mark(host, {}, 0);", k));
-    line(format("    if (units > 0) table->parallel(host, {}, p, s, units, {}, {});", source.symbol, source.grain, c(kernel.nanoseconds)));
+    line(format("    if (units > 0) table->parallel(host, {}, p, s, units, {}, {});", source.symbol, source.grain,
+                c(kernel.nanoseconds)));
     line(format("    if (table->mark) table->mark(host, {}, 1); }}{}", k, source.scratch_bytes != "0" ? " }" : ""));
   }
 
@@ -291,7 +311,8 @@ class Wrapper {
     for (size_t o = 0; o < loops_.outputs.size(); ++o) {
       const LoopOutput& output = loops_.outputs[o];
       if (!output.tensor) {
-        if (output.target.kind == GraphOutput::Kind::symbol) line(format("  *(i64*)y{} = {};", o, c(output.target.symbol)));
+        if (output.target.kind == GraphOutput::Kind::symbol)
+          line(format("  *(i64*)y{} = {};", o, c(output.target.symbol)));
         continue;
       }
       const LoopTensor& tensor = loops_[output.tensor];
@@ -304,7 +325,8 @@ class Wrapper {
         // A second name for a tensor that lies elsewhere, or a view of an input: copied in the output's order.
         const bool alias = output.alias_input >= 0;
         const SymList sizes = sizes_of(output), strides = strides_of(output);
-        const std::string from = format("{} + ({}) * {}", pointer(place.buffer), c(alias ? output.offset : place.offset), element);
+        const std::string from =
+            format("{} + ({}) * {}", pointer(place.buffer), c(alias ? output.offset : place.offset), element);
         copy_lines(from, sizes, alias ? output.strides : place.strides, format("y{}", o), strides, tensor.dtype);
         continue;
       }
@@ -319,9 +341,10 @@ class Wrapper {
         if (to.empty()) continue;  // nothing reads the buffer: its new value has no place
         copy_lines(pointer(place.buffer), tensor.sizes, place.strides, to, to_strides, tensor.dtype);
       } else {
-        const size_t slot = static_cast<size_t>(std::find(slots_.begin(), slots_.end(), static_cast<size_t>(output.target.input)) - slots_.begin());
-        copy_lines(pointer(place.buffer), tensor.sizes, place.strides, format("(char*)in[{}].data", slot), {}, tensor.dtype,
-                   format("in[{}].strides", slot));
+        const size_t slot = static_cast<size_t>(
+            std::find(slots_.begin(), slots_.end(), static_cast<size_t>(output.target.input)) - slots_.begin());
+        copy_lines(pointer(place.buffer), tensor.sizes, place.strides, format("(char*)in[{}].data", slot), {},
+                   tensor.dtype, format("in[{}].strides", slot));
       }
     }
   }
@@ -329,7 +352,10 @@ class Wrapper {
   // Element by element over all dims: write-backs are rare and small beside the model.
   void copy_lines(const std::string& from, const SymList& sizes, const SymList& from_strides, const std::string& to,
                   const SymList& to_strides, DType dtype, const std::string& to_stride_array = "") {
-    const char* type = dtype_bytes(dtype) == 1 ? "char" : dtype_bytes(dtype) == 2 ? "short" : dtype_bytes(dtype) == 4 ? "int" : "long";
+    const char* type = dtype_bytes(dtype) == 1   ? "char"
+                       : dtype_bytes(dtype) == 2 ? "short"
+                       : dtype_bytes(dtype) == 4 ? "int"
+                                                 : "long";
     line(format("  {{ const {}* from = (const {}*)({}); {}* to = ({}*)({});", type, type, from, type, type, to));
     std::string a = "0", b = "0", indent = "    ";
     for (size_t d = 0; d < sizes.size(); ++d) {
@@ -362,17 +388,19 @@ class Wrapper {
       for (char ch : weight.name) internal += std::isalnum(static_cast<unsigned char>(ch)) ? ch : '_';
       int64_t elements = 1;
       for (const Sym& size : weight.type.sizes) elements *= size.value();
-      line(format("  {{{}, {}, {}, {}, {}}},", c_string(weight.name), c_string(internal), static_cast<int>(weight.type.dtype),
-                  static_cast<int>(weight.kind), elements * dtype_bytes(weight.type.dtype)));
+      line(format("  {{{}, {}, {}, {}, {}}},", c_string(weight.name), c_string(internal),
+                  static_cast<int>(weight.type.dtype), static_cast<int>(weight.kind),
+                  elements * dtype_bytes(weight.type.dtype)));
     }
     line("  {0, 0, 0, 0, 0}};\nstatic const char* const features[] = {");
     for (const std::string& feature : options_.features) line(format("  {},", c_string(feature)));
     line("  0};");
     line("extern \"C\" const TdModel toroid_model = {");
-    line(format("  sizeof(TdModel), TD_ABI_MAJOR, TD_ABI_MINOR, {}, {}, features,", c_string(loops_.name), c_string(options_.target)));
+    line(format("  sizeof(TdModel), TD_ABI_MAJOR, TD_ABI_MINOR, {}, {}, features,", c_string(loops_.name),
+                c_string(options_.target)));
     line(format("  {}, {},", c_string(loops_.in_spec), c_string(loops_.out_spec)));
-    line(format("  {}, {}, {}, {}, inputs, outputs, weights_table, {},", slots_.size(), results_.size(), loops_.weights.size(),
-                loops_.symbols.size(), plan_.weights_bytes));
+    line(format("  {}, {}, {}, {}, inputs, outputs, weights_table, {},", slots_.size(), results_.size(),
+                loops_.weights.size(), loops_.symbols.size(), plan_.weights_bytes));
     line(format("  {},\n  {}, check_inputs, run_model,", c_string(options_.recipes), options_.threads));
     line(format("  {},\n  {}}};", c_string(report_json(plan_, kernels_, options_)), plan_.mutated_bytes));
   }
@@ -397,8 +425,10 @@ std::string report_json(const Plan& plan, const std::vector<KernelSource>& kerne
     std::string out = "\"";
     for (char ch : text) {
       if (ch == '"' || ch == '\\') out += '\\';
-      if (static_cast<unsigned char>(ch) < 0x20) append(out, "\\u{:04x}", static_cast<unsigned>(ch));
-      else out += ch;
+      if (static_cast<unsigned char>(ch) < 0x20)
+        append(out, "\\u{:04x}", static_cast<unsigned>(ch));
+      else
+        out += ch;
     }
     return out + "\"";
   };
@@ -414,16 +444,17 @@ std::string report_json(const Plan& plan, const std::vector<KernelSource>& kerne
   for (size_t k = 0; k < schedule.kernels.size(); ++k) {
     const Kernel& kernel = schedule.kernels[k];
     const char* kinds[] = {"loops", "matmul", "conv", "attention"};
-    append(out, "{}{{\"name\":{},\"kind\":\"{}\",\"note\":{},\"source\":{},\"symbol\":{},\"flops\":{},\"bytes\":{}}}", k ? "," : "",
-           json(kernel.name), kinds[kernel.work.index()], json(kernel.note), json(kernel.where.text()), json(kernels[k].symbol),
-           json(to_string(kernel.flops)), json(to_string(kernel.bytes)));
+    append(out, "{}{{\"name\":{},\"kind\":\"{}\",\"note\":{},\"source\":{},\"symbol\":{},\"flops\":{},\"bytes\":{}}}",
+           k ? "," : "", json(kernel.name), kinds[kernel.work.index()], json(kernel.note), json(kernel.where.text()),
+           json(kernels[k].symbol), json(to_string(kernel.flops)), json(to_string(kernel.bytes)));
   }
-  append(out, "],\"intermediate_bytes\":{},\"bytes_moved\":{},\"peak_bytes\":{},\"lower_bound_bytes\":{}}}", plan.intermediate_bytes,
-         plan.bytes_moved, plan.peak_bytes, plan.lower_bound_bytes);
+  append(out, "],\"intermediate_bytes\":{},\"bytes_moved\":{},\"peak_bytes\":{},\"lower_bound_bytes\":{}}}",
+         plan.intermediate_bytes, plan.bytes_moved, plan.peak_bytes, plan.lower_bound_bytes);
   return out;
 }
 
-Result<std::string> emit_wrapper(const Plan& plan, const std::vector<KernelSource>& kernels, const WrapperOptions& options) {
+Result<std::string> emit_wrapper(const Plan& plan, const std::vector<KernelSource>& kernels,
+                                 const WrapperOptions& options) {
   return Wrapper(plan, kernels, options).text();
 }
 
