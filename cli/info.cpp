@@ -24,6 +24,11 @@ Json slots_json(const std::vector<toroid_slot>& slots, const std::string& prefix
   return out;
 }
 
+// An object inside an object; an empty one where there is none.
+Json part(const Json& object, const char* key) {
+  return object.contains(key) && object[key].is_object() ? object[key] : Json::object();
+}
+
 // The sums over a run, as numbers at `symbols` where they are expressions.
 constexpr const char* sums[] = {"intermediate_bytes", "bytes_moved", "peak_bytes", "lower_bound_bytes"};
 
@@ -59,9 +64,10 @@ void print_info(const Json& info) {
     std::cout << ", counted below with " << symbol.value("value", int64_t{0}) << "\n";
   }
   std::cout << "target   " << info["target"].get<std::string>() << "\n";
-  if (info.contains("compiler")) std::cout << "compiler " << info["compiler"].get<std::string>() << "\n";
+  std::cout << "compiler " << info["compiler"].get<std::string>() << "\n";
   std::cout << "threads  " << info["threads"] << "\n";
-  if (info.contains("weights_bytes")) std::cout << "weights  " << amount(info["weights_bytes"]) << "\n";
+  std::cout << "weights  " << info["weights"].size() << ", " << amount(info["weights_bytes"]) << "\n";
+  std::cout << "code     " << amount(info["code_bytes"]) << "\n";
   std::cout << "kernels  " << info["kernels"] << "\n";
   for (const char* sum : sums) {
     if (info.contains(sum)) std::cout << sum << "  " << amount(info[sum]) << "\n";
@@ -82,9 +88,10 @@ Outcome info_command(const InfoArgs& args) {
   info["outputs"] = slots_json(model.outputs(), "output");
   info["symbols"] = report.value("symbols", Json::array());
   for (size_t i = 0; i < info["symbols"].size(); ++i) info["symbols"][i]["value"] = symbols[i].second;
-  for (const char* key : {"compiler", "weights_bytes", "weights"}) {
-    if (manifest.contains(key)) info[key] = manifest[key];
-  }
+  info["compiler"] = manifest.value("compiler", "");
+  info["code_bytes"] = part(manifest, "code").value("bytes", int64_t{0});
+  info["weights_bytes"] = part(manifest, "weights").value("bytes", int64_t{0});
+  info["weights"] = part(manifest, "recipes").value("weights", Json::array());
   const Json kernels = report.value("kernels", Json::array());
   info["kernels"] = kernels.size();
   for (const char* sum : sums) {

@@ -7,8 +7,8 @@
 static void draw_four(float* image) {
   static const char* rows[] = {"00010", "00110", "01010", "10010", "11111", "00010", "00010"};
   for (int i = 0; i < 32 * 32; ++i) image[i] = 0.0f;
-  for (int y = 0; y < 28; ++y) {
-    for (int x = 0; x < 20; ++x) image[(y + 2) * 32 + x + 6] = rows[y / 4][x / 4] == '1' ? 1.0f : 0.0f;
+  for (int y = 0; y < 21; ++y) {
+    for (int x = 0; x < 15; ++x) image[(y + 5) * 32 + x + 8] = rows[y / 3][x / 3] == '1' ? 1.0f : 0.0f;
   }
 }
 

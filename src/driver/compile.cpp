@@ -178,12 +178,15 @@ Result<CompileResult> run_stages(const std::string& path, const std::string& fro
   TD_TRY(Target target, Target::parse(options.target));
   CancelToken cancel = CompileJob::token(options);
   Work work{.options = options, .cancel = cancel, .target = std::move(target), .input = path};
-  TD_TRY(Input input, read_input(path, from));
-  TD_TRY(size_t first, first_step(input, from));
+  // What the caller said is checked before any file is opened.
   size_t last = driver::steps().size() - 1;
   if (!to.empty()) {
     TD_TRY(last, driver::find_stage(to));
-    if (last + 1 < first) return fail(Kind::bad_option, "`{}` comes before `{}`", to, driver::form_name(input.form));
+  }
+  TD_TRY(Input input, read_input(path, from));
+  TD_TRY(size_t first, first_step(input, from));
+  if (last + 1 < first) {
+    return fail(Kind::bad_option, "`{}` comes before `{}`", to, driver::form_name(input.form));
   }
   TD_TRY(work.product, read_product(input, options));
   TD_CHECK_OK(run_guarded(work, input, first, last));
