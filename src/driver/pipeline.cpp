@@ -71,14 +71,23 @@ void verify(const Product& product) {
   if (auto loops = std::get_if<Loops>(&product)) verify_loops(*loops);
 }
 
-// 03-fold.graph
+// 03-fold.loops; sources are a folder of files, 06-emit/.
 Status dump(const Work& work, size_t number, std::string_view step) {
-  const std::string& folder = work.options.dump_folder;
-  if (folder.empty()) return {};
-  TD_CHECK_OK(make_dirs(folder));
+  if (work.options.dump_folder.empty()) return {};
+  std::string path = format("{}/{:02}-{}", work.options.dump_folder, number, step);
+  if (auto sources = std::get_if<Sources>(&work.product)) {
+    TD_CHECK_OK(make_dirs(path));
+    TD_CHECK_OK(write_file_atomic(path + "/wrapper.cpp", sources->wrapper));
+    for (size_t k = 0; k < sources->kernels.size(); ++k) {
+      std::string file = format("{}/{}.cpp", path, sources->plan.schedule.kernels[k].name);
+      TD_CHECK_OK(write_file_atomic(file, sources->kernels[k].text));
+    }
+    return {};
+  }
   auto text = print_product(work.product);
   if (!text) return {};
-  return write_file_atomic(format("{}/{:02}-{}.{}", folder, number, step, form_name(work.form())), *text);
+  TD_CHECK_OK(make_dirs(work.options.dump_folder));
+  return write_file_atomic(format("{}.{}", path, form_name(work.form())), *text);
 }
 
 }  // namespace

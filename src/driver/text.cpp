@@ -1,9 +1,22 @@
 // Products as text: printing, reading, telling which form a text is.
+#include <set>
+
 #include "base/lexer.h"
 #include "driver/pipeline.h"
 #include "import/import.h"
 
 namespace toroid::driver {
+
+// Every file after a line with its name; equal kernels once.
+static std::string print_sources(const Sources& sources) {
+  std::string out = format("// ---- wrapper.cpp\n{}", sources.wrapper);
+  std::set<std::string> seen;
+  for (size_t k = 0; k < sources.kernels.size(); ++k) {
+    if (!seen.insert(sources.kernels[k].symbol).second) continue;
+    append(out, "\n// ---- {}.cpp\n{}", sources.plan.schedule.kernels[k].name, sources.kernels[k].text);
+  }
+  return out;
+}
 
 Result<std::string> print_product(const Product& product) {
   switch (static_cast<Form>(product.index())) {
@@ -11,7 +24,8 @@ Result<std::string> print_product(const Product& product) {
     case Form::loops: return print_loops(std::get<Loops>(product));
     case Form::schedule: return print_schedule(std::get<Schedule>(product));
     case Form::plan: return print_plan(std::get<Plan>(product));
-    default: return fail(Kind::bad_option, "an {} has no text", form_name(static_cast<Form>(product.index())));
+    case Form::sources: return print_sources(std::get<Sources>(product));
+    default: return fail(Kind::bad_option, "`{}` has no text", form_name(static_cast<Form>(product.index())));
   }
 }
 
