@@ -35,7 +35,11 @@ class Graph:
             if line.startswith("guard") or wanted.intersection(names):
                 body.insert(0, line)
                 wanted.update(re.findall(r"%[\w.]+", right))
-        return Graph(self.head, body, self.result)
+        # Inputs too: `(%a: f32[2], %b "user's name": f32[s0, 3])`, each from its % to the next.
+        name, inputs, rest = re.fullmatch(r"([^(]*\()(.*)(\) where .*|\) \{)", self.head).groups()
+        kept = [i for i in re.split(r", (?=%|int |constant )", inputs) if not i.startswith("%") or
+                re.match(r"%[\w.]+", i).group() in wanted]
+        return Graph(name + ", ".join(kept) + rest, body, self.result)
 
     def returning(self, i):
         """only what statement i gives"""
