@@ -32,6 +32,13 @@ ExprId find_contraction(const ExprPool& pool, ExprId body) {
   return reductions[0];
 }
 
+// How many points index variables have.
+Sym elements_of(const SymList& vars) {
+  Sym elements = 1;
+  for (const Sym& var : vars) elements *= extent_of(var);
+  return elements;
+}
+
 bool gathers(const ExprPool& pool, const Use& use) {
   for (ExprId index : use.index)
     if (!pool.as_index(index)) return true;
@@ -63,7 +70,7 @@ void classify(Program& program) {
     if (ExprId contraction = find_contraction(loops.pool, item.body)) {
       const Expr& sum = loops.pool[contraction];
       // Small products are cheaper as plain loops inside a neighbour.
-      int64_t k = program.at_hints(product(sum.vars));
+      int64_t k = program.at_hints(elements_of(sum.vars));
       int64_t work = k * program.elements_at_hints(TensorId{static_cast<int32_t>(i)});
       if (k >= 4 && work >= 4096) {
         item.kind = Kind::contract;
@@ -139,7 +146,7 @@ void inline_maps(Program& program) {
           collect_loads(pool, pool[reduction].args[0], loads);
           for (ExprId load : loads)
             if (pool[load].tensor == id)
-              evaluations *= std::max<int64_t>(program.at_hints(product(pool[reduction].vars)), 1);
+              evaluations *= std::max<int64_t>(program.at_hints(elements_of(pool[reduction].vars)), 1);
         }
       }
       for (const Use& use : r.uses) {

@@ -17,18 +17,18 @@ namespace {
 std::string scalar_type(DType dtype) { return is_bool(dtype) ? "bool" : std::string(dtype_name(dtype)); }
 }  // namespace
 
-std::string KernelParams::buffer(BufferId id) {
+size_t KernelParams::buffer_slot(BufferId id) {
   TD_CHECK(id.valid(), "a tensor without memory is used in a kernel");
   for (size_t k = 0; k < slots_.size(); ++k)
-    if (slots_[k].buffer == id) return format("b{}", k);
+    if (slots_[k].buffer == id) return k;
   slots_.push_back({id, false});
-  return format("b{}", slots_.size() - 1);
+  return slots_.size() - 1;
 }
-std::string KernelParams::symbol(const std::string& name) {
+size_t KernelParams::symbol_slot(const std::string& name) {
   for (size_t k = 0; k < symbols_.size(); ++k)
-    if (symbols_[k] == name) return format("n{}", k);
+    if (symbols_[k] == name) return k;
   symbols_.push_back(name);
-  return format("n{}", symbols_.size() - 1);
+  return symbols_.size() - 1;
 }
 std::string KernelParams::error_cell() {
   for (size_t k = 0; k < slots_.size(); ++k)
@@ -44,11 +44,11 @@ std::string KernelParams::scratch() {
 }
 std::string KernelParams::declarations() const {
   std::string out;
-  for (size_t k = 0; k < symbols_.size(); ++k) append(out, "  const i64 n{} = s[{}];\n", k, k);
+  for (size_t k = 0; k < symbols_.size(); ++k) append(out, "  const i64 dim{} = s[{}];\n", k, k);
   for (size_t k = 0; k < slots_.size(); ++k) {
     if (!slots_[k].buffer.valid()) continue;
     const std::string type = c_type(schedule_[slots_[k].buffer].dtype);
-    append(out, "  {}* const b{} = ({}*)p[{}];\n", type, k, type, k);
+    append(out, "  {}* const buf{} = ({}*)p[{}];\n", type, k, type, k);
   }
   return out;
 }

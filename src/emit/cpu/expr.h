@@ -12,11 +12,15 @@ namespace toroid::emit {
 class KernelParams {
  public:
   explicit KernelParams(const Schedule& schedule) : schedule_(schedule) {}
-  std::string buffer(BufferId id);  // "b0": declared by declarations()
-  std::string symbol(const std::string& name);  // "s0_": declared by declarations()
+  // Which p[k] or s[k] it is.
+  size_t buffer_slot(BufferId id);
+  size_t symbol_slot(const std::string& name);
+  // The names that declarations() gives them.
+  std::string buffer(BufferId id) { return "buf" + std::to_string(buffer_slot(id)); }
+  std::string symbol(const std::string& name) { return "dim" + std::to_string(symbol_slot(name)); }
   std::string error_cell();         // an i64* that a kernel sets when an index is out of range
   std::string scratch();            // a char* of the kernel's own memory
-  // const f32* const b0 = (const f32*)p[0]; …
+  // f32* const buf0 = (f32*)p[0]; …
   std::string declarations() const;
 
   struct Slot {

@@ -134,13 +134,13 @@ class TemplateText {
   std::string text(const Sym& sym) {
     return to_c(sym, [&](const std::string& name) { return s_text(name); });
   }
-  std::string s_text(const std::string& name) { return format("s[{}]", params_.symbol(name).substr(1)); }
+  std::string s_text(const std::string& name) { return format("s[{}]", params_.symbol_slot(name)); }
   Size size(const Sym& sym) {
     if (auto value = sym.constant()) return Size::of(*value);
     return Size::dynamic(text(sym));
   }
   std::string pointer(BufferId buffer, const Sym& offset, DType dtype) {
-    const std::string slot = params_.buffer(buffer).substr(1);
+    const size_t slot = params_.buffer_slot(buffer);
     if (offset == Sym(0)) return format("p[{}]", slot);
     return format("(p[{}] + {} * {})", slot, text(offset), dtype_bytes(dtype));
   }

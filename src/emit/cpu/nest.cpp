@@ -87,10 +87,8 @@ class NestEmitter {
     while (opened-- > 0) close();
     NestText result;
     result.body = std::move(out_);
-    result.units = to_c(count, [&](const std::string& name) { return params_.symbol(name); });
     // The caller of the kernel has its symbols in `s`.
-    for (size_t k = params_.symbols().size(); k-- > 0;)
-      result.units = replace_all(result.units, format("n{}", k), format("s[{}]", k));
+    result.units = to_c(count, [&](const std::string& name) { return format("s[{}]", params_.symbol_slot(name)); });
     return result;
   }
 
