@@ -90,7 +90,7 @@ class Matcher {
     if (!qk || qk->guarded || dot.vars.size() != 1) return false;
     // Only the bare product: what is added to it would be a bias of another shape.
     if (program_[product_].body != program_[product_].contraction) return false;
-    const Sym e_var = Sym::index("e0", extent_of(dot.vars[0]));
+    const Sym e_var = pool_.fresh(extent_of(dot.vars[0])), j_var = pool_.fresh(extent_of(j_));
     std::map<std::string, Sym> names;
     for (size_t d = 0; d < space.size(); ++d)
       if (products.vars[d].is_symbol()) names[products.vars[d].symbol_name()] = space[d];
@@ -115,13 +115,9 @@ class Matcher {
     const ExprId operands = pool_.add(whole);
     whole.op = ScalarOp::add;
     whole.args = {operands, value};
-    Expr reduce;
-    reduce.kind = ExprKind::reduce;
-    reduce.dtype = DType::f32;
-    reduce.reduce = ReduceOp::sum;
-    reduce.vars = {e_var, j_};
-    reduce.args = {pool_.add(whole)};
-    const ExprId node = pool_.add(reduce);
+    // The keys' variable belongs to the old sum: a fresh one for this.
+    const ExprId term = pool_.rewrite(pool_.add(whole), {{j_.symbol_name(), j_var}}, nullptr);
+    const ExprId node = pool_.reduce(ReduceOp::sum, {e_var, j_var}, term);
     Item& changed = program_[result_];
     changed.body = replace_exprs(pool_, changed.body, {{changed.contraction, node}});
     changed.contraction = node;
