@@ -59,6 +59,9 @@ const std::map<std::string, Names> libraries = {
     {"CLI/", {"cli"}},
 };
 
+// Written into the build folder by CMake.
+const std::set<std::string> generated = {"wrapper_abi.inc"};
+
 const fs::path root = TOROID_SOURCE_DIR;
 
 bool contains(const Names& names, const std::string& name) {
@@ -79,7 +82,8 @@ std::set<std::string> reachable(const std::string& folder) {
 
 // src/emit/cpu/tile.h -> emit; runtime/pack.h -> runtime; include/toroid/runtime.h -> include.
 std::string folder_of(const fs::path& file) {
-  auto part = fs::relative(file, root).begin();
+  const fs::path path = fs::relative(file, root);
+  auto part = path.begin();
   if (*part == "src") ++part;
   return part->string();
 }
@@ -93,6 +97,7 @@ fs::path resolve(const fs::path& from, const std::string& name) {
 }
 
 std::string check_quoted(const fs::path& file, const std::string& name) {
+  if (generated.contains(name)) return {};
   std::string folder = folder_of(file);
   fs::path found = resolve(file, name);
   if (found.empty()) return "is not in the tree";
@@ -109,7 +114,8 @@ std::string check_library(const std::string& folder, const std::string& name) {
   for (const auto& [prefix, folders] : libraries) {
     if (name.starts_with(prefix)) return contains(folders, folder) ? "" : "is not for " + folder + "/";
   }
-  bool system = name.find('/') == std::string::npos || name.starts_with("sys/") || name.starts_with("linux/");
+  bool system = name.find('/') == std::string::npos || name.starts_with("sys/") || name.starts_with("linux/") ||
+                name.starts_with("gnu/");
   return system ? "" : "belongs to a library that the table does not name";
 }
 
