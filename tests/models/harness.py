@@ -5,12 +5,16 @@ import json
 import os
 import subprocess
 import time
+import warnings
 
 import numpy as np
 import torch
 import torch.utils._pytree as pytree
 
 from zoo import ZOO
+
+# Export warns of what it does to modules that it knows (nn.LSTM).
+warnings.filterwarnings("ignore", category=UserWarning)
 
 
 class Wrong(AssertionError):
@@ -145,7 +149,7 @@ def command(*words):
     """runs a program; its standard output, or Wrong with what it said"""
     done = subprocess.run([str(w) for w in words], capture_output=True, text=True)
     if done.returncode:
-        raise Wrong(f"{' '.join(map(str, words[1:3]))}: exit code {done.returncode}: {done.stderr.strip()[-1500:]}")
+        raise Wrong(f"{' '.join(map(str, words[1:3]))}: exit code {done.returncode}: {done.stderr.strip()[:1500]}")
     return done.stdout
 
 
@@ -178,8 +182,10 @@ class Compiled:
         """the same package in PyTorch's own loader: every case, then two threads at once"""
         from concurrent.futures import ThreadPoolExecutor
 
+        from torch._inductor.package import load_package
+
         e = self.exported
-        runner = torch._inductor.aoti_load_package(self.package, num_runners=runners)
+        runner = load_package(self.package, num_runners=runners)
 
         def once(case):
             with torch.no_grad():
