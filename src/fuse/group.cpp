@@ -138,6 +138,9 @@ class Grouper {
     for (int d : real_dims(program_, producer)) {
       int dim = relation.reader_dim(d);
       if (dim < 0 || !used.insert(dim).second) return false;
+      // A reader of part of it, or of more than it (a concatenation), is another space.
+      if (!proves_eq(loops_[producer].sizes[static_cast<size_t>(d)], loops_[reader].sizes[static_cast<size_t>(dim)]))
+        return false;
     }
     for (int d : real_dims(program_, reader))
       if (!used.contains(d)) return false;

@@ -1,5 +1,6 @@
 // Kinds of tensors, and which maps live only inside their readers: substitution, decided by bytes and work.
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "base/check.h"
@@ -53,8 +54,42 @@ int64_t expression_size(const ExprPool& pool, ExprId body) {
 
 }  // namespace
 
+namespace {
+
+// Tensors with the same expression over the same space become one: later readers read the first.
+void merge_equal(Loops& loops) {
+  std::map<std::pair<int32_t, DType>, std::vector<TensorId>> known;
+  std::map<TensorId, TensorId> replaced;
+  std::set<TensorId> outputs;
+  for (const LoopOutput& output : loops.outputs) outputs.insert(output.tensor);
+  for (size_t i = 0; i < loops.tensors.size(); ++i) {
+    LoopTensor& tensor = loops.tensors[i];
+    if (tensor.kind != TensorKind::computed) continue;
+    const TensorId id{static_cast<int32_t>(i)};
+    if (!replaced.empty())
+      tensor.body =
+          loops.pool.rewrite(tensor.body, {}, [&](const Expr& load, const std::vector<ExprId>& index) -> ExprId {
+            auto found = replaced.find(load.tensor);
+            if (found == replaced.end()) return {};
+            return loops.pool.load(found->second, load.dtype, index);
+          });
+    std::vector<TensorId>& same_body = known[{tensor.body.index, tensor.dtype}];
+    auto equal = std::find_if(same_body.begin(), same_body.end(), [&](TensorId other) {
+      const SymList &a = loops[other].sizes, &b = tensor.sizes;
+      return a == b;
+    });
+    if (equal == same_body.end())
+      same_body.push_back(id);
+    else if (!outputs.contains(id))
+      replaced[id] = *equal;
+  }
+}
+
+}  // namespace
+
 void classify(Program& program) {
   Loops& loops = program.loops;
+  merge_equal(loops);
   program.items.resize(loops.tensors.size());
   for (size_t i = 0; i < loops.tensors.size(); ++i) {
     const LoopTensor& tensor = loops.tensors[i];
