@@ -82,7 +82,8 @@ TEST(Npy, BigEndianIsSwapped) {
   int32_t value;
   std::memcpy(&value, t->data.data(), 4);
   EXPECT_EQ(value, 258);
-  t = parse_npy(npy("{'descr': '>c8', 'fortran_order': False, 'shape': ()}", {'\x3f', '\x80', 0, 0, '\x40', 0, 0, 0}), "t");
+  t = parse_npy(npy("{'descr': '>c8', 'fortran_order': False, 'shape': ()}", {'\x3f', '\x80', 0, 0, '\x40', 0, 0, 0}),
+                "t");
   ASSERT_TRUE(t) << t.error().to_string();
   float parts[2];
   std::memcpy(parts, t->data.data(), 8);
@@ -98,8 +99,12 @@ TEST(Npy, RefusesWhatItCannotTrust) {
   longer[8] = '\xff';
   longer[9] = '\xff';
   for (const std::string& bytes : {
-           std::string(), std::string("\x93NUMPY\1"), npy(good, std::string(7, 'x')), npy(good, std::string(9, 'x')),
-           npy(good, std::string(8, 'x'), 4), longer,
+           std::string(),
+           std::string("\x93NUMPY\1"),
+           npy(good, std::string(7, 'x')),
+           npy(good, std::string(9, 'x')),
+           npy(good, std::string(8, 'x'), 4),
+           longer,
            npy("{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4), }", "x"),
            npy("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 4611686018427387904, 4), }", ""),
            npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-2,), }", "x"),
@@ -137,7 +142,8 @@ TEST(Npz, CutAndDamagedFilesAreRefused) {
 }
 
 TEST(Safetensors, ReadsBackAndHasBfloat16) {
-  Tensors tensors = {tensor("out0", TOROID_BF16, {3, 2}), tensor("out1", TOROID_F32, {}), tensor("out2", TOROID_BOOL, {0, 7})};
+  Tensors tensors = {tensor("out0", TOROID_BF16, {3, 2}), tensor("out1", TOROID_F32, {}),
+                     tensor("out2", TOROID_BOOL, {0, 7})};
   std::string path = temporary(".safetensors");
   ASSERT_TRUE(write_tensors(path, tensors));
   auto back = read_tensors(path);
@@ -155,7 +161,10 @@ std::string safetensors(const std::string& header, const std::string& body) {
 TEST(Safetensors, RefusesWhatItCannotTrust) {
   EXPECT_TRUE(parse_safetensors(safetensors(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "xxxx"), "t"));
   for (const std::string& bytes : {
-           std::string("1234567"), std::string(8, '\xff') + "{}", safetensors("[]", ""), safetensors("{", ""),
+           std::string("1234567"),
+           std::string(8, '\xff') + "{}",
+           safetensors("[]", ""),
+           safetensors("{", ""),
            safetensors(R"({"a":1})", ""),
            safetensors(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,5]}})", "xxxxx"),
            safetensors(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", "xxxx"),
