@@ -52,6 +52,7 @@ class Conv {
     cut_ = spec.kernel_h > 1 && panel_bytes > long_panel_bytes && fixed_width_ &&
            spec.out_width.value <= sums_block_pixels &&
            !(spec.out_height.known() && spec.out_height.value * spec.out_width.value <= 14);
+    choose_sum_blocks();
     choose_blocks();
     direct_ =
         !cut_ && tile_copies() * (spec.epilogue("acc", {"n", "oh", "ow", "oc"}, "").size() + 80) <= direct_text_limit;
@@ -78,6 +79,31 @@ class Conv {
 
  private:
   int limit() const { return seven_ ? 7 : 6; }
+
+  // Where a sum is cut: near `sum_block`, at rows of taps, at taps or within one, so that every pixel has the same
+  // cuts, whatever tile it is in and whichever of its taps are on the image.
+  void choose_sum_blocks() {
+    auto nearest = [](int64_t a, int64_t b) { return std::max<int64_t>(1, (2 * a + b - 1) / (2 * b)); };
+    const int64_t row_words = spec_.kernel_w * tap_words_, block = sum_block;
+    if (row_words * spec_.kernel_h <= block) return;
+    const int64_t parts = nearest(row_words, block), tap_parts = nearest(tap_words_, block);
+    if (parts == 1)
+      sum_rows_ = cut_ ? 0 : nearest(block, row_words);  // a call of a cut panel is one row
+    else if (tap_parts == 1)
+      sum_taps_ = ceil_div(spec_.kernel_w, parts);
+    else
+      sum_words_ = ceil_div(tap_words_, tap_parts);
+    sums_cut_ = cut_ || parts > 1 || sum_rows_ < spec_.kernel_h;
+    // One run of all taps has the cuts of each only where those are of equal length.
+    if (sum_taps_ || (sum_words_ && tap_words_ % sum_words_)) contiguous_ = false;
+  }
+  int stride_of(int vectors) const { return cut_ ? 64 : lanes_ * vectors; }
+  // Ends a block of a long sum.
+  std::string fold(int rows, int vectors) const {
+    const int stride = stride_of(vectors);
+    return tile_.add_totals(rows, vectors, "totals", stride) +
+           tile_.store_accumulators(rows, vectors, "totals", stride) + tile_.clear(rows, vectors);
+  }
 
   void choose_blocks() {
     const int64_t width = spec_.width.known() ? spec_.width.value : 56,
@@ -162,20 +188,46 @@ class Conv {
 
   // The loop over `words` words (text) of one run; then the odd channel of bf16, per tap.
   template <class Pointer>
-  std::string run(const Taps& taps, int vectors, const std::string& words, Pointer pointer) const {
+  std::string run(const Taps& taps, int rows, int vectors, int64_t words, Pointer pointer) const {
     const std::string two = tile_.pairs() ? "2 * " : "";
-    std::string out = format("for (i64 q = 0; q < {}; ++q, b += {} * panel_words) {{\n", words, group_);
+    std::string out;
+    if (sum_words_)
+      append(out,
+             "for (i64 q = 0, stop = {0}; q < {1}; stop += {0}) {{\nif (stop > {1}) stop = {1};\n"
+             "for (; q < stop; ++q, b += {2} * panel_words) {{\n",
+             sum_words_, words, group_);
+    else
+      append(out, "for (i64 q = 0; q < {}; ++q, b += {} * panel_words) {{\n", words, group_);
     out += step(
                taps.low, taps.high, vectors, [&](int r) { return pointer(r, two + "q"); }, false) +
            "}\n";
-    if (channels_ % group_)
+    const bool odd = channels_ % group_;
+    if (sum_words_) {
+      // The odd channel joins the last block.
+      if (odd) append(out, "if (stop == {}) break;\n", words);
+      out += fold(rows, vectors) + "}\n";
+    }
+    if (odd)
       out += step(
           taps.low, taps.high, vectors, [&](int r) { return pointer(r, std::to_string(channels_ - 1)); }, true);
+    if (odd && sum_words_) out += fold(rows, vectors);
     return out;
+  }
+  // Behind the tap kw, and behind the row of taps kh.
+  std::string end_of_tap(int rows, int vectors) const {
+    if (!sum_taps_) return "";
+    const std::string text = fold(rows, vectors);
+    if (sum_taps_ == 1) return text;
+    return format("if ((kw + 1) % {} == 0 || kw == {}) {{\n{}}}\n", sum_taps_, spec_.kernel_w - 1, text);
+  }
+  std::string end_of_row(int rows, int vectors) const {
+    if (!sums_cut_ || !sum_rows_) return "";
+    const std::string text = fold(rows, vectors);
+    return sum_rows_ == 1 ? text : format("if ((kh + 1) % {} == 0) {{\n{}}}\n", sum_rows_, text);
   }
 
   // The body for one kh, where validity of taps is known now.
-  std::string fixed_taps(const std::vector<Taps>& groups, int vectors) const {
+  std::string fixed_taps(const std::vector<Taps>& groups, int rows, int vectors) const {
     std::string out;
     for (const Taps& taps : groups) {
       auto pointer = [&](const char* base) {
@@ -189,13 +241,13 @@ class Conv {
         append(out, "{{\nconst {}* b = {};\n", tile_.element(), at);
         for (int r = taps.low / 3 * 3; r < taps.high; r += 3)
           append(out, "const {}* a{} = x0 + {} * pixel + {} * step;\n", tile_.element(), r, taps.kw0, r);
-        out += run(taps, vectors, std::to_string(taps.count * channels_ / group_), pointer("a")) + "}\n";
+        out += run(taps, rows, vectors, taps.count * channels_ / group_, pointer("a")) + "}\n";
       } else {
         append(out, "for (i64 kw = {}; kw < {}; ++kw) {{\nconst {}* b = wk + kw * {} * panel_words;\n", taps.kw0,
                taps.kw0 + taps.count, tile_.element(), tap_words_ * group_);
         for (int r = taps.low / 3 * 3; r < taps.high; r += 3)
           append(out, "const {}* a{} = x0 + kw * {} * pixel + {} * step;\n", tile_.element(), r, spec_.dilation_w, r);
-        out += run(taps, vectors, std::to_string(channels_ / group_), pointer("a")) + "}\n";
+        out += run(taps, rows, vectors, channels_ / group_, pointer("a")) + end_of_tap(rows, vectors) + "}\n";
       }
     }
     return out;
@@ -210,9 +262,9 @@ class Conv {
              "const i64 i{0} = iw0 + {1} + kw * {2};\nconst {3}* a{0} = i{0} >= 0 && i{0} < W ? x0 + {1} * pixel + kw "
              "* {2} * pixel : zeros;\n",
              r, r * spec_.stride_w, spec_.dilation_w, tile_.element());
-    out += run({0, 1, 0, rows}, vectors, std::to_string(channels_ / group_),
+    out += run({0, 1, 0, rows}, rows, vectors, channels_ / group_,
                [](int r, const std::string& q) { return format("a{} + {}", r, q); });
-    return out + "}\n";
+    return out + end_of_tap(rows, vectors) + "}\n";
   }
 
   // Names the function of a tile, emitting it the first time.
@@ -236,19 +288,23 @@ class Conv {
     append(out, "const i64 step = {} * pixel;\n(void)step;\n", spec_.stride_w);
     if (checked) append(out, "static const {} zeros[{}] = {{}};\n", tile_.element(), channels_ + 1);
     out += tile_.accumulators(rows, vectors);
+    const int stride = stride_of(vectors);
     if (cut_)
-      for (int i = 0; i < rows; ++i)
-        for (int j = 0; j < vectors; ++j) append(out, "c{}_{} = load_f32(t + {});\n", i, j, 64 * i + lanes_ * j);
+      out += "f32* const totals = t;\n";
+    else if (sums_cut_)
+      append(out, "alignas(64) f32 totals[{}];\n{}", rows * stride,
+             tile_.store_accumulators(rows, vectors, "totals", stride));
     append(out,
            "for (i64 kh = k0; kh < k1; ++kh) {{\nconst {0}* x0 = x + (ih0 + kh * {1}) * row + iw0 * pixel;\nconst {0}* "
            "wk = w + kh * {2} * panel_words;\n",
            tile_.element(), spec_.dilation_h, spec_.kernel_w * tap_words_ * group_);
     if (checked)
-      append(out, "if (iw0 >= 0 && iw0 + {} < W) {{\n{}}} else {}}}\n",
-             (rows - 1) * spec_.stride_w + (spec_.kernel_w - 1) * spec_.dilation_w, fixed_taps(groups, vectors),
-             checked_taps(rows, vectors));
+      append(out, "if (iw0 >= 0 && iw0 + {} < W) {{\n{}}} else {}{}}}\n",
+             (rows - 1) * spec_.stride_w + (spec_.kernel_w - 1) * spec_.dilation_w, fixed_taps(groups, rows, vectors),
+             checked_taps(rows, vectors), end_of_row(rows, vectors));
     else
-      out += fixed_taps(groups, vectors) + "}\n";
+      out += fixed_taps(groups, rows, vectors) + end_of_row(rows, vectors) + "}\n";
+    if (sums_cut_) out += tile_.add_totals(rows, vectors, "totals", stride);
     if (direct_) {
       out += spec_.preamble;
       for (int i = 0; i < rows; ++i)
@@ -259,8 +315,7 @@ class Conv {
                  "}\n";
         }
     } else {
-      for (int i = 0; i < rows; ++i)
-        for (int j = 0; j < vectors; ++j) append(out, "store_f32(t + {}, c{}_{});\n", 64 * i + lanes_ * j, i, j);
+      out += tile_.store_accumulators(rows, vectors, "t", 64);
     }
     out += "}\n";
     return function;
@@ -433,7 +488,9 @@ const i64 oc0 = group * {3} + panel * 64, cols = {3} - panel * 64 < 64 ? {3} - p
   int lanes_ = 16;
   int64_t bytes_ = 4, channels_ = 0, out_channels_ = 0, group_ = 1, tap_words_ = 0, panels_ = 0, block_rows_ = 1,
           panel_ = 64;
-  bool contiguous_ = false, fixed_width_ = false, seven_ = false, cut_ = false, direct_ = true;
+  // Rows of taps, taps, or words of a tap that make one block of a long sum: one of the three, or none.
+  int64_t sum_rows_ = 0, sum_taps_ = 0, sum_words_ = 0;
+  bool sums_cut_ = false, contiguous_ = false, fixed_width_ = false, seven_ = false, cut_ = false, direct_ = true;
   std::string blocks_text_;
   std::map<std::string, std::string> functions_;
 };

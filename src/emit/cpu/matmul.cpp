@@ -42,6 +42,7 @@ class Matmul {
       const int64_t few_rows = spec.isa.wide() ? 12 : 2, longest = spec.isa.wide() ? long_k_bytes : k_block_bytes;
       blocked_ = (!spec.k.known() || spec.k.value * bytes_ > longest) && !(spec.m.known() && spec.m.value <= few_rows);
     }
+    TD_CHECK(k_block_ % tile_.block_elements() == 0, "pieces of {} along k", k_block_);
     choose_blocks();
     choose_epilogue();
   }
@@ -120,6 +121,9 @@ class Matmul {
   bool dots() const {
     return spec_.b_layout == BLayout::transposed && !spec_.a_transposed && (!spec_.m.known() || spec_.m.value <= 4);
   }
+  // A sum may be longer than one block of `sum_block`, or one lane's share of it in a dot product.
+  bool cut() const { return !spec_.k.known() || spec_.k.value > tile_.block_elements(); }
+  bool dots_cut() const { return !spec_.k.known() || spec_.k.value > tile_.block_elements() * lanes_; }
   bool only_dots() const { return dots() && spec_.m.known(); }
 
   std::string constants() const {
@@ -208,7 +212,10 @@ class Matmul {
     if (masked) out += ", i64 count";
     out += ") {\n" + constants() + "(void)p, (void)s, (void)panel_words;\n" +
            (direct_ ? "(void)batch, (void)m0, (void)n;\n" : "") + tile_.accumulators(rows, vectors);
-    if (!direct_) {
+    const int stride = direct_ ? lanes_ * vectors : 64;
+    if (cut() && direct_) {
+      append(out, "alignas(64) f32 t[{}];\nbool more = false;\n", rows * stride);
+    } else if (!direct_ && !cut()) {
       out += "if (more) {\n";
       for (int i = 0; i < rows; ++i)
         for (int j = 0; j < vectors; ++j) append(out, "c{}_{} = load_f32(t + {});\n", i, j, 64 * i + lanes_ * j);
@@ -218,12 +225,24 @@ class Matmul {
       for (int i = 0; i < rows; i += 3) append(out, "const {}* a{} = a + {} * lda;\n", tile_.element(), i, i);
     const std::string advance = in_place() ? (tile_.pairs() ? "b += 2 * ldb" : "b += ldb")
                                            : (tile_.pairs() ? "b += 2 * panel_words" : "b += panel_words");
-    append(out, "const i64 words = {};\nfor (i64 w = 0; w < words; ++w, {}) {{\n", tile_.pairs() ? "k / 2" : "k",
-           advance);
     const std::string count = masked ? "count" : "";
-    out += step(rows, vectors, count, false) + "}\n";
-    if (tile_.pairs() && !(spec_.k.known() && spec_.k.value % 2 == 0))
-      out += "if (k & 1) {\n" + step(rows, vectors, count, true) + "}\n";
+    const bool odd = tile_.pairs() && !(spec_.k.known() && spec_.k.value % 2 == 0);
+    append(out, "const i64 words = {};\n", tile_.pairs() ? "k / 2" : "k");
+    if (!cut()) {
+      append(out, "for (i64 w = 0; w < words; ++w, {}) {{\n{}}}\n", advance, step(rows, vectors, count, false));
+      if (odd) out += "if (k & 1) {\n" + step(rows, vectors, count, true) + "}\n";
+    } else {
+      // The odd end counts as a word.
+      append(out, "const i64 all = {};\ni64 w = 0;\nfor (i64 stop = {};; stop += {}) {{\nif (stop > all) stop = all;\n",
+             odd ? "words + (k & 1)" : "words", sum_block, sum_block);
+      if (odd) out += "const i64 whole = stop < words ? stop : words;\n";
+      append(out, "for (; w < {}; ++w, {}) {{\n{}}}\n", odd ? "whole" : "stop", advance,
+             step(rows, vectors, count, false));
+      if (odd) out += "if (stop > words) {\n" + step(rows, vectors, count, true) + "}\n";
+      out += "if (more) {\n" + tile_.add_totals(rows, vectors, "t", stride) + "}\nif (stop == all) break;\n";
+      out += "more = true;\n" + tile_.store_accumulators(rows, vectors, "t", stride) + tile_.clear(rows, vectors);
+      out += "}\n";
+    }
     if (direct_) {
       out += spec_.preamble;
       for (int i = 0; i < rows; ++i)
@@ -232,8 +251,7 @@ class Matmul {
           out += apply(format("c{}_{}", i, j), masked && j == vectors - 1 ? "count" : "") + "(void)m, (void)n; } }\n";
         }
     } else {
-      for (int i = 0; i < rows; ++i)
-        for (int j = 0; j < vectors; ++j) append(out, "store_f32(t + {}, c{}_{});\n", 64 * i + lanes_ * j, i, j);
+      out += tile_.store_accumulators(rows, vectors, "t", 64);
     }
     out += "}\n";
     return function;
@@ -323,10 +341,7 @@ vf32 acc = load_f32(t + i * 64 + x);
       append(out, "const {0}* w{1} = b + ({1} < cols ? {1} : cols - 1) * ldb;\n", tile_.element(), j);
     const std::string two = tile_.pairs() ? "2 * " : "";
     append(out, "const i64 words = {};\n", tile_.pairs() ? "k / 2" : "k");
-    for (bool tail : {false, true}) {
-      out += words_loop(tail);
-      const std::string mask = tail ? ", words - w" : "";
-      std::vector<std::string> names;
+    auto part = [&](const std::string& mask) {
       for (int i = 0; i < wide; ++i) append(out, "vf32 x{0} = load_f32((const f32*)(a{0} + {1}w){2});\n", i, two, mask);
       for (int j = 0; j < cols; ++j) {
         append(out, "{{ vf32 y = load_f32((const f32*)(w{} + {}w){});\n", j, two, mask);
@@ -337,7 +352,22 @@ vf32 acc = load_f32(t + i * 64 + x);
         out += "}\n";
       }
       out += "}\n";
+    };
+    if (dots_cut()) {
+      append(out, "alignas(64) f32 totals[{}];\nbool more = false;\ni64 w = 0, stop = {};\n", lanes_ * lanes_,
+             sum_block * lanes_);
+      append(out, "for (; stop < words; stop += {0}) {{\nfor (; w < stop; w += {1}) {{\n", sum_block * lanes_, lanes_);
+      part("");
+      out += "if (more) {\n" + tile_.add_totals(wide, cols, "totals", cols * lanes_) + "}\nmore = true;\n";
+      out += tile_.store_accumulators(wide, cols, "totals", cols * lanes_) + tile_.clear(wide, cols) + "}\n";
+      append(out, "for (; w + {0} <= words; w += {0}) {{\n", lanes_);
+    } else {
+      out += words_loop(false);
     }
+    part("");
+    out += words_loop(true);
+    part(", words - w");
+    if (dots_cut()) out += "if (more) {\n" + tile_.add_totals(wide, cols, "totals", cols * lanes_) + "}\n";
     std::vector<std::string> names;
     for (int i = 0; i < wide; ++i)
       for (int j = 0; j < cols; ++j) names.push_back(format("c{}_{}", i, j));

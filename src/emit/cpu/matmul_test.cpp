@@ -148,6 +148,67 @@ TEST(Matmul, AgreesWithReference) {
   }
 }
 
+// Root of the mean square of the error of a kernel on normal data, over that of running f32 sums.
+double error_over_sequential(const Case& c, const KernelLibrary& library) {
+  Values values(static_cast<uint64_t>(c.k));
+  auto normal = [&](int64_t count) {
+    Operand out;
+    for (int64_t i = 0; i < count; ++i) {
+      const double r = std::sqrt(-2 * std::log(0.5 * (1.0000001 + static_cast<double>(values.next()))));
+      const float x = static_cast<float>(r * std::cos(M_PI * static_cast<double>(values.next())));
+      out.values.push_back(c.dtype == DType::bf16 ? from_bf16(to_bf16(x)) : x);
+    }
+    Values::store(out, c.dtype);
+    return out;
+  };
+  Operand a = normal(c.a_size()), b = normal(c.b_size()), bias;
+  bias.values.assign(static_cast<size_t>(c.n), 0);
+  Values::store(bias, DType::f32);
+  std::vector<float> out(static_cast<size_t>(c.m * c.ldc()));
+  char* p[] = {a.data(), b.data(), reinterpret_cast<char*>(out.data()), bias.data()};
+  const int64_t s[] = {c.m, c.n, c.k, 1};
+  library.kernel(c.name())(p, s, 0, library.units(c.name(), s));
+  double cut_error = 0, running_error = 0;
+  for (int64_t m = 0; m < c.m; ++m)
+    for (int64_t n = 0; n < c.n; ++n) {
+      double exact = 0;
+      float running = 0;
+      for (int64_t k = 0; k < c.k; ++k) {
+        const float x = a.values[static_cast<size_t>(m * c.lda() + k)];
+        const float y =
+            b.values[static_cast<size_t>(c.layout == BLayout::packed ? packed_index(n, k, c.n, c.k, c.dtype, c.panel())
+                                         : c.layout == BLayout::row_major ? k * c.ldb() + n
+                                                                          : n * c.ldb() + k)];
+        exact += static_cast<double>(x) * y;
+        running = std::fma(x, y, running);
+      }
+      cut_error += std::pow(out[static_cast<size_t>(m * c.ldc() + n)] - exact, 2);
+      running_error += std::pow(running - exact, 2);
+    }
+  return std::sqrt(cut_error / running_error);
+}
+
+// Sums in blocks of k: the expected ratio is about 0.3 for 12 blocks, 0.4 for 6, 0.6 for 3.
+TEST(Matmul, LongSumsAreCut) {
+  for (const TestTarget& target : host_targets()) {
+    SCOPED_TRACE(target.label);
+    if (target.isa.wide() && !target.isa.bf16_dot) continue;
+    std::vector<Case> all;
+    for (DType dtype : {DType::f32, DType::bf16})
+      for (BLayout layout : {BLayout::packed, BLayout::row_major, BLayout::transposed})
+        for (int64_t m : {13, 29}) all.push_back({dtype, layout, false, 1, m, 64, 3072, m == 29, false});
+    all.push_back({DType::f32, BLayout::packed, false, 1, 13, 64, 768, false, false});
+    std::string source;
+    for (const Case& c : all) source += with_units(emit_matmul(spec_of(c, target.isa), c.name()), c.name());
+    const KernelLibrary library(source, target);
+    for (const Case& c : all) {
+      const double ratio = error_over_sequential(c, library);
+      std::printf("%s %s: %.3f of a running sum's error\n", target.label.c_str(), c.name().c_str(), ratio);
+      EXPECT_LT(ratio, c.k > 1000 ? 0.5 : 0.7) << c.name();
+    }
+  }
+}
+
 // Equal kernels differ by their name alone.
 TEST(Matmul, TextIsCanonical) {
   const Case c{DType::f32, BLayout::packed, false, 1, 13, 100, 64, false, false};

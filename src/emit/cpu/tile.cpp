@@ -80,6 +80,29 @@ std::string Tile::accumulators(int rows, int vectors) const {
   return "const vf32 zero = splat_f32(0.0f);\n" + out + ";\n";
 }
 
+std::string Tile::add_totals(int rows, int vectors, const std::string& totals, int stride) const {
+  std::string out;
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < vectors; ++j)
+      append(out, "c{0}_{1} = c{0}_{1} + load_f32({2} + {3});\n", i, j, totals, stride * i + isa.lanes * j);
+  return out;
+}
+
+std::string Tile::store_accumulators(int rows, int vectors, const std::string& to, int stride) const {
+  std::string out;
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < vectors; ++j)
+      append(out, "store_f32({} + {}, c{}_{});\n", to, stride * i + isa.lanes * j, i, j);
+  return out;
+}
+
+std::string Tile::clear(int rows, int vectors) const {
+  std::string out;
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < vectors; ++j) append(out, "c{}_{} = zero;\n", i, j);
+  return out;
+}
+
 std::string Tile::pin(const std::vector<std::string>& names, int accumulators) const {
   if (accumulators + static_cast<int>(names.size()) >= (isa.wide() ? 33 : 16)) return "";
   std::string list;

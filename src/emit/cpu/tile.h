@@ -10,6 +10,11 @@
 
 namespace toroid::emit {
 
+// Long sums over k are cut into blocks of so many steps, whose sums are added up apart from them: the rounding error of
+// a running sum grows with its length. The cuts depend on the shape alone. A block shorter than this costs more than
+// 2% of the time.
+constexpr int64_t sum_block = 256;
+
 // What the generated text may use of a CPU.
 struct Isa {
   int lanes = 16;         // f32 lanes of vf32: 16 (AVX-512) or 8 (AVX2)
@@ -58,6 +63,13 @@ struct Tile {
   // c<row>_<j> += word * b<j> for all j, for the rows from `first` on whose words are given: lvalues of 32 bits.
   // `in_memory` lets the broadcast be part of the multiply, for tiles that fill all registers.
   std::string multiply(int first, int vectors, const std::vector<std::string>& words, bool in_memory) const;
+  // c<row>_<j> += totals[stride * row + lanes * j]; the accumulators to `totals`; the accumulators to zero. Together
+  // they end one block of a long sum.
+  std::string add_totals(int rows, int vectors, const std::string& totals, int stride) const;
+  std::string store_accumulators(int rows, int vectors, const std::string& totals, int stride) const;
+  std::string clear(int rows, int vectors) const;
+  // Elements of one block: a step is two bf16, whose own rounding hides more than that of an f32 sum.
+  int64_t block_elements() const { return pairs() ? 2 * sum_block : sum_block; }
   // The word at `pointer` (an element pointer).
   std::string word(const std::string& pointer) const;
 };
