@@ -1,5 +1,6 @@
 // Two-dimensional convolutions over NHWC activations: a spec in, the text of one kernel out. No im2col, no copy with a
-// halo: taps on padding are skipped. Sums are f32, over (kh, kw, ic) in order, whatever the tile.
+// halo: taps on padding are skipped. Sums are f32, over (kh, kw, ic) in order, whatever the tile, long ones in blocks
+// (`sum_block`).
 #pragma once
 #include "emit/cpu/tile.h"
 

@@ -18,17 +18,17 @@ std::string store(const std::string& acc, const std::string& at, const std::stri
   return format("store_f32(out + {}, {}{});\n", at, acc, count.empty() ? "" : ", " + count);
 }
 
-KernelText product(const Isa& isa, DType dtype, BLayout layout, int64_t m, const std::string& name) {
+KernelText product(const Isa& isa, DType dtype, BLayout layout, int64_t m, const std::string& name, int64_t k = 61) {
   MatmulSpec spec;
   spec.isa = isa;
   spec.dtype = dtype;
   spec.m = Size::of(m);
   spec.n = Size::of(75);
-  spec.k = Size::of(61);
+  spec.k = Size::of(k);
   spec.a = "p[0]";
   spec.b = "p[1]";
-  spec.a_stride = Size::of(61);
-  spec.b_stride = Size::of(80);
+  spec.a_stride = Size::of(k);
+  spec.b_stride = Size::of(layout == BLayout::transposed ? std::max<int64_t>(80, k) : 80);
   spec.b_layout = layout;
   spec.preamble = preamble;
   spec.epilogue = [](const std::string& acc, const std::vector<std::string>& i, const std::string& count) {
@@ -37,20 +37,20 @@ KernelText product(const Isa& isa, DType dtype, BLayout layout, int64_t m, const
   return emit_matmul(spec, name);
 }
 
-KernelText convolution(const Isa& isa, const std::string& name) {
+KernelText convolution(const Isa& isa, const std::string& name, int64_t channels = 12) {
   ConvSpec spec;
   spec.isa = isa;
   spec.batch = Size::of(1);
   spec.height = spec.width = spec.out_height = spec.out_width = Size::of(7);
-  spec.in_channels = 12;
+  spec.in_channels = channels;
   spec.out_channels = 30;
   spec.kernel_h = spec.kernel_w = 3;
   spec.pad_top = spec.pad_left = 1;
   spec.input = "p[0]";
   spec.weight = "p[1]";
   spec.batch_stride = Size::of(0);
-  spec.row_stride = Size::of(84);
-  spec.pixel_stride = Size::of(12);
+  spec.row_stride = Size::of(7 * channels);
+  spec.pixel_stride = Size::of(channels);
   spec.preamble = preamble;
   spec.epilogue = [](const std::string& acc, const std::vector<std::string>& i, const std::string& count) {
     return store(acc, format("({} * 7 + {}) * 30 + {}", i[1], i[2], i[3]), count);
@@ -120,14 +120,20 @@ TEST(Kernels, SameBitsFromBothCompilers) {
     add("halves_rows", product(target.isa, DType::bf16, BLayout::row_major, 5, "halves_rows"));
     add("halves_dots", product(target.isa, DType::bf16, BLayout::transposed, 2, "halves_dots"));
     add("conv", convolution(target.isa, "conv"));
+    // Sums of more than one block.
+    add("long_packed", product(target.isa, DType::f32, BLayout::packed, 13, "long_packed", 700));
+    add("long_seven", product(target.isa, DType::f32, BLayout::packed, 7, "long_seven", 700));
+    add("long_columns", product(target.isa, DType::f32, BLayout::transposed, 13, "long_columns", 700));
+    add("long_halves", product(target.isa, DType::bf16, BLayout::packed, 13, "long_halves", 1101));
+    add("long_conv", convolution(target.isa, "long_conv", 150));
     add("depthwise", depthwise(target.isa, "depthwise"));
     add("attention", attention(target.isa, 20, "attention"));
     add("decode", attention(target.isa, 1, "decode"));
     const KernelLibrary first(source, target), second(source, target, clang);
     Values values(5);
     // Small magnitudes that are ordinary numbers as f32 and as pairs of bf16.
-    Operand a = values.operand(20000, DType::bf16), b = values.operand(20000, DType::bf16),
-            c = values.operand(20000, DType::bf16);
+    Operand a = values.operand(100000, DType::bf16), b = values.operand(100000, DType::bf16),
+            c = values.operand(100000, DType::bf16);
     for (const std::string& name : names) {
       std::vector<float> one(8192, 0), two(8192, 0);
       for (auto* run : {&one, &two}) {

@@ -1,5 +1,5 @@
 // Matrix products: a spec in, the text of one kernel C[b, m, n] = sum_k A[b, m, k] * B[b, k, n] out. Sums are f32, in
-// the order of k for every element, whatever the tile; the caller's epilogue stores.
+// the order of k for every element, whatever the tile, long ones in blocks (`sum_block`); the caller's epilogue stores.
 #pragma once
 #include "emit/cpu/tile.h"
 

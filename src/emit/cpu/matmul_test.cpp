@@ -203,7 +203,6 @@ TEST(Matmul, LongSumsAreCut) {
     const KernelLibrary library(source, target);
     for (const Case& c : all) {
       const double ratio = error_over_sequential(c, library);
-      std::printf("%s %s: %.3f of a running sum's error\n", target.label.c_str(), c.name().c_str(), ratio);
       EXPECT_LT(ratio, c.k > 1000 ? 0.5 : 0.7) << c.name();
     }
   }

@@ -11,8 +11,8 @@
 namespace toroid::emit {
 
 // Long sums over k are cut into blocks of so many steps, whose sums are added up apart from them: the rounding error of
-// a running sum grows with its length. The cuts depend on the shape alone. A block shorter than this costs more than
-// 2% of the time.
+// a running sum grows with its length. The cuts depend on the shape alone. At 256 the root mean square error is 0.6 of
+// a running sum's at 768 steps and 0.3 at 3072, for about 1% of the time; 128 takes up to 2%.
 constexpr int64_t sum_block = 256;
 
 // What the generated text may use of a CPU.
