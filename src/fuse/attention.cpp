@@ -29,8 +29,24 @@ class Matcher {
     const LoopTensor& out = loops_[id];
     const size_t rank = out.sizes.size();
     if (rank < 3 || rank > 4) return false;
-    for (const Sym& var : out.vars)
-      if (!var.is_symbol()) return false;
+    // Dims of one element (a single query) are at 0 everywhere.
+    leading_.clear();
+    std::map<std::string, Sym> single;
+    for (size_t d = 0; d < rank; ++d) {
+      if (!out.vars[d].is_symbol()) return false;
+      const bool one = out.sizes[d] == Sym(1);
+      if (one && d + 1 == rank) return false;
+      if (one) single[out.vars[d].symbol_name()] = 0;
+      if (d + 1 < rank) leading_.push_back(one ? Sym(0) : out.vars[d]);
+    }
+    if (!single.empty()) {
+      Item& changed = program_[id];
+      changed.body = pool_.rewrite(changed.body, single, nullptr);
+      std::vector<ExprId> sums;
+      collect_reductions(pool_, changed.body, sums);
+      if (sums.size() != 1) return false;
+      changed.contraction = sums[0];
+    }
     auto factors = factors_of(pool_, item.contraction);
     if (!factors || factors->guarded) return false;
     const Expr sum = pool_[item.contraction];
@@ -39,7 +55,6 @@ class Matcher {
 
     // weights[b…, i, j] and v.
     const Expr weights = pool_[factors->a], v = pool_[factors->b];
-    leading_.assign(out.vars.begin(), out.vars.end() - 1);
     SymList space = leading_;
     space.push_back(j_);
     if (!at(weights, space) || loops_[weights.tensor].kind != TensorKind::computed) return false;
@@ -99,7 +114,7 @@ class Matcher {
     // The factor that does not walk the keys is q.
     const bool swapped = depends(q, j_);
     const ExprId query = swapped ? k : q, key = swapped ? q : k;
-    if (depends(query, j_) || depends(key, leading_.back())) return false;
+    if (depends(query, j_) || (leading_.back().is_symbol() && depends(key, leading_.back()))) return false;
     if (!hide(product_)) return false;
     for (TensorId hidden : hidden_)
       for (TensorId reader : program_[hidden].readers)
@@ -132,7 +147,7 @@ class Matcher {
 
  private:
   static bool is_op(const Expr& expr, ScalarOp op) { return expr.kind == ExprKind::op && expr.op == op; }
-  bool depends(ExprId id, const Sym& var) const { return pool_.depends_on(id, var.symbol_name()); }
+  bool depends(ExprId id, const Sym& var) const { return var.is_symbol() && pool_.depends_on(id, var.symbol_name()); }
 
   // The load's indices are exactly these variables.
   bool at(const Expr& load, const SymList& vars) const {

@@ -73,7 +73,9 @@ std::optional<ConvForm> match_conv(Program& program, TensorId id) {
   const int dims = static_cast<int>(out.sizes.size()) - 2;
   if (dims < 1 || dims > 2) return std::nullopt;
 
-  for (bool swapped : {false, true}) {
+  // x as PyTorch orders it, or with channels as its last dim.
+  for (int attempt = 0; attempt < 4; ++attempt) {
+    const bool swapped = attempt & 1, last = attempt & 2;
     const Expr& x = pool[swapped ? factors->b : factors->a];
     const Expr& w = pool[swapped ? factors->a : factors->b];
     const LoopTensor &xt = loops[x.tensor], &wt = loops[w.tensor];
@@ -83,6 +85,9 @@ std::optional<ConvForm> match_conv(Program& program, TensorId id) {
     form.dims = dims;
     form.x = x.tensor;
     form.weight = w.tensor;
+    if (last)
+      for (int d = 1; d < dims + 2; ++d) form.x_dims[d] = d == 1 ? dims + 1 : d - 1;
+    auto xd = [&](int d) { return static_cast<size_t>(form.x_dims[d]); };
     form.out_channels = wt.sizes[0].value();
     form.in_channels = wt.sizes[1].value();  // per group
     auto index = [&](const Expr& load, int d) { return pool.as_index(load.args[static_cast<size_t>(d)]); };
@@ -95,15 +100,15 @@ std::optional<ConvForm> match_conv(Program& program, TensorId id) {
     if (!fits) continue;
     const Sym oc = *index(w, 0), ic = *index(w, 1);
     if (form.out_channels > 1 && (!out.vars[1].is_symbol() || oc != out.vars[1])) continue;
-    if (*index(x, 0) != out.vars[0] && out.sizes[0] != Sym(1)) continue;
-    if (!xt.sizes[1].is_constant() || xt.sizes[1].value() % form.in_channels) continue;
-    form.groups = xt.sizes[1].value() / form.in_channels;
+    if (*index(x, form.x_dims[0]) != out.vars[0] && out.sizes[0] != Sym(1)) continue;
+    if (!xt.sizes[xd(1)].is_constant() || xt.sizes[xd(1)].value() % form.in_channels) continue;
+    form.groups = xt.sizes[xd(1)].value() / form.in_channels;
     if (form.out_channels % form.groups) continue;
     Sym channel = floor_div(oc, form.out_channels / form.groups) * Sym(form.in_channels) + ic;
-    if (*index(x, 1) != channel) continue;
+    if (*index(x, form.x_dims[1]) != channel) continue;
     for (int d = 0; d < dims; ++d) {
       const int axis = dims == 1 ? 1 : d;
-      auto window = match_window(*index(x, d + 2), out.vars[static_cast<size_t>(d + 2)], *index(w, d + 2));
+      auto window = match_window(*index(x, form.x_dims[d + 2]), out.vars[static_cast<size_t>(d + 2)], *index(w, d + 2));
       if (!window) fits = false;
       if (!fits) break;
       form.kernel[axis] = wt.sizes[static_cast<size_t>(d + 2)].value();

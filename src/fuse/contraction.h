@@ -12,6 +12,7 @@ namespace toroid::fuse {
 struct ConvForm {
   int dims = 2;  // spatial dims, 1 or 2; one dim is a convolution with height 1
   TensorId x, weight;
+  int x_dims[4] = {0, 1, 2, 3};  // which dims of x are batch, channels and space
   int64_t out_channels = 1, in_channels = 1, groups = 1;
   int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, padding[2] = {0, 0}, dilation[2] = {1, 1};
 };

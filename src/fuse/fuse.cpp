@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "fuse/attention.h"
+#include "fuse/copies.h"
 #include "fuse/program.h"
 
 namespace toroid::fuse {
@@ -130,9 +131,11 @@ std::vector<Kernel> in_order(const Program& program, std::vector<Kernel> kernels
   return ordered;
 }
 
-// One attempt. Names what could not be one attention kernel in `refused`, and then gives nothing.
+// One attempt. Names what could not be one attention kernel in `refused`, or what must be copied first in `wishes`, and
+// then gives nothing. `copied` are the readers that had their copies.
 std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOptions& options,
-                                 std::set<std::string>& refused) {
+                                 std::set<std::string>& refused, std::set<std::string>& copied,
+                                 std::vector<CopyWish>& wishes) {
   Schedule schedule;
   schedule.loops = std::move(loops);
   Program program{schedule.loops, target, hints(schedule.loops), {}, {}, {}, options.explain};
@@ -158,7 +161,9 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
     }
     for (Kernel& kernel : build_nest(program, schedule, group)) kernels.push_back(std::move(kernel));
   }
-  if (!complete) return std::nullopt;
+  for (const CopyWish& wish : program.wishes)
+    if (copied.insert(format("{} {}", program.loops[wish.reader].name, wish.second)).second) wishes.push_back(wish);
+  if (!complete || !wishes.empty()) return std::nullopt;
   Traffic traffic(program, schedule);
   for (Kernel& kernel : kernels) {
     std::vector<TensorId> reads;
@@ -180,16 +185,20 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
 }  // namespace
 
 Result<Schedule> fuse_loops(Loops input, const Target& target, const FuseOptions& options) {
-  // Whether an attention kernel's operands fit is known only when everything has a place.
-  std::set<std::string> refused;
-  for (size_t before = 0;; before = refused.size()) {
-    if (auto schedule = try_fuse(input, target, options, refused)) {
+  // Whether a template's operands fit is known only when everything has a place.
+  std::set<std::string> refused, copied;
+  for (int attempt = 0;; ++attempt) {
+    std::vector<CopyWish> wishes;
+    if (auto schedule = try_fuse(input, target, options, refused, copied, wishes)) {
       for (const std::string& name : refused)
         if (options.explain)
           schedule->explanations.push_back(format("%{} is not one attention kernel: its operands do not fit", name));
       return std::move(*schedule);
     }
-    TD_CHECK(refused.size() > before, "fusion refuses without a reason");
+    TD_CHECK(attempt < 100, "fusion does not come to an end");
+    // From the last reader: the ids of earlier ones stay.
+    std::sort(wishes.begin(), wishes.end(), [](const CopyWish& a, const CopyWish& b) { return b.reader < a.reader; });
+    for (const CopyWish& wish : wishes) make_copy(input, wish);
   }
 }
 

@@ -67,7 +67,7 @@ void choose_places(Program& program, Schedule& schedule) {
     if (!group.is_template) continue;
     std::optional<ConvForm> conv = match_conv(program, group.members[0]);
     if (!conv || conv->dims != 2) continue;
-    want(conv->x);
+    if (conv->x_dims[1] == 1) want(conv->x);
     for (TensorId member : group.members) want(member);
   }
   // What reads such a tensor element by element follows it.
@@ -127,6 +127,8 @@ void choose_places(Program& program, Schedule& schedule) {
         std::vector<int> order = program[id].is_output ? memory_order(program, tensor.sizes, {})
                                                        : memory_order(program, tensor.sizes, tensor.strides);
         if (wants_channels_last[i]) order = channels_last;
+        // What follows attention reads all heads of a row together.
+        if (program[id].attention && tensor.sizes.size() == 4) order = {0, 2, 1, 3};
         place.strides = strides_in_order(tensor.sizes, order);
       } else if (place.strides.size() != tensor.sizes.size()) {
         place.strides = contiguous_strides(tensor.sizes);

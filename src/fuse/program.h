@@ -49,6 +49,13 @@ struct Group {
   std::map<TensorId, std::vector<int>> outer_dims;
 };
 
+// A template kernel for `reader` needs an operand elsewhere in memory: a convolution's input (`source`), or one factor
+// of its product.
+struct CopyWish {
+  TensorId reader, source;
+  bool second = false;
+};
+
 struct Program {
   Loops& loops;
   const Target& target;
@@ -57,6 +64,7 @@ struct Program {
   std::vector<Group> groups;
   std::vector<std::string> explanations;
   bool explain = false;
+  std::vector<CopyWish> wishes = {};
 
   Item& operator[](TensorId id) { return items[static_cast<size_t>(id.index)]; }
   const Item& operator[](TensorId id) const { return items[static_cast<size_t>(id.index)]; }

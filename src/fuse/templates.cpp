@@ -97,11 +97,13 @@ class TemplateBuilder {
     }
     auto factors = factors_of(pool_, item.contraction);
     if (!factors) return std::nullopt;
-    if (auto conv = match_conv(program_, id); conv && build_conv(id, *conv, kernel, values)) {
-    } else if (!factors->guarded && build_matmul(id, *factors, kernel, values)) {
-    } else {
-      return std::nullopt;
-    }
+    const size_t wishes = program_.wishes.size();
+    auto conv = match_conv(program_, id);
+    bool built = conv && build_conv(id, *conv, kernel, values);
+    // A convolution that only waits for its input is not tried as a matrix product.
+    if (!built && program_.wishes.size() == wishes && !factors->guarded)
+      built = build_matmul(id, *factors, kernel, values);
+    if (!built) return std::nullopt;
     finish(id, kernel, values);
     return kernel;
   }
@@ -121,11 +123,12 @@ class TemplateBuilder {
     Expr a = pool_[factors.a], b = pool_[factors.b];
     auto address_a = address(pool_, schedule_.place(a.tensor), a.args);
     auto address_b = address(pool_, schedule_.place(b.tensor), b.args);
-    if (!address_a || !address_b) return false;
-    auto strides_a = strides_of(*address_a, all), strides_b = strides_of(*address_b, all);
-    if (!strides_a || !strides_b) return false;
     const DType dtype = loops_[a.tensor].dtype;
     if (loops_[b.tensor].dtype != dtype || (dtype != DType::f32 && dtype != DType::bf16)) return false;
+    auto strides_a = address_a ? strides_of(*address_a, all) : std::nullopt;
+    auto strides_b = address_b ? strides_of(*address_b, all) : std::nullopt;
+    if (!strides_a) return wish(id, false);
+    if (!strides_b) return wish(id, true);
 
     auto in = [](const Strides& s, const Var& v) { return s.by_var.at(v.name) != Sym(0); };
     auto only_in = [&](const Strides& x, const Strides& y) {
@@ -158,7 +161,7 @@ class TemplateBuilder {
     Run k = take_run(k_vars, {&*strides_a, &*strides_b});
     Run n = take_run(n_vars, {&*strides_b});
     Run m = take_run(m_vars, {&*strides_a});
-    if (!k_vars.empty() || !n_vars.empty()) return false;
+    if (!k_vars.empty() || !n_vars.empty()) return wish(id, !swap);
     batch_vars.insert(batch_vars.begin(), m_vars.begin(), m_vars.end());  // rows that one stride does not reach
 
     auto innermost = [](const Run& run, const Strides& s) {
@@ -178,7 +181,7 @@ class TemplateBuilder {
     work.a_offset = strides_a->rest;
     work.b_offset = strides_b->rest;
     if (!work.k.is_constant() && !proves_lt(0, work.k)) return false;
-    if (work.a_k_stride != Sym(1) && work.a_row_stride != Sym(1)) return false;
+    if (work.a_k_stride != Sym(1) && work.a_row_stride != Sym(1)) return wish(id, swap);
 
     Run batch;
     for (const Var& v : batch_vars) {
@@ -204,12 +207,18 @@ class TemplateBuilder {
           packed_constant(b.tensor, {work.n.value(), work.k.value()},
                           {work.b_n_stride.value(), work.b_k_stride.value()}, work.b_offset.value(), dtype, 1);
     } else if (work.b_n_stride != Sym(1) && work.b_k_stride != Sym(1)) {
-      return false;
+      return wish(id, !swap);
     }
     kernel.flops = Sym(2) * work.batch * work.m * work.n * work.k;
     kernel.reads = {work.a, work.b};
     kernel.work = work;
     return true;
+  }
+
+  // Asks for a copy of a factor, and gives up for now.
+  bool wish(TensorId id, bool second) {
+    program_.wishes.push_back({id, {}, second});
+    return false;
   }
 
   bool build_conv(TensorId id, const ConvForm& form, Kernel& kernel, std::map<std::string, Sym>& values) {
@@ -220,17 +229,23 @@ class TemplateBuilder {
     if (loops_[form.weight].dtype != dtype || (dtype != DType::f32 && dtype != DType::bf16)) return false;
     // Pairs of bf16 channels: an odd count would pair the last one with the next tap.
     if (dtype == DType::bf16 && form.in_channels % 2 && form.kernel[0] * form.kernel[1] > 1) return false;
-    if (place.strides[1] != Sym(1) && x.sizes[1] != Sym(1)) return false;  // channels are not innermost
+    if (place.strides[static_cast<size_t>(form.x_dims[1])] != Sym(1) &&
+        x.sizes[static_cast<size_t>(form.x_dims[1])] != Sym(1)) {
+      // Channels are not innermost.
+      if (form.x_dims[1] == 1) program_.wishes.push_back({id, form.x});
+      return false;
+    }
     ConvKernel work;
     work.dtype = dtype;
     work.x = form.x;
     work.batch = out.sizes[0];
     const bool flat = form.dims == 1;
-    work.in_h = flat ? Sym(1) : x.sizes[2];
-    work.in_w = x.sizes[flat ? 2 : 3];
+    auto dim = [&](int d) { return static_cast<size_t>(form.x_dims[d]); };
+    work.in_h = flat ? Sym(1) : x.sizes[dim(2)];
+    work.in_w = x.sizes[dim(flat ? 2 : 3)];
     work.out_h = flat ? Sym(1) : out.sizes[2];
     work.out_w = out.sizes[flat ? 2 : 3];
-    work.in_channels = x.sizes[1].value();
+    work.in_channels = x.sizes[dim(1)].value();
     work.out_channels = form.out_channels;
     work.groups = form.groups;
     for (int d = 0; d < 2; ++d) {
@@ -239,9 +254,9 @@ class TemplateBuilder {
       work.padding[d] = form.padding[d];
       work.dilation[d] = form.dilation[d];
     }
-    work.x_batch_stride = place.strides[0];
-    work.x_row_stride = flat ? Sym(0) : place.strides[2];
-    work.x_column_stride = place.strides[flat ? 2 : 3];
+    work.x_batch_stride = place.strides[dim(0)];
+    work.x_row_stride = flat ? Sym(0) : place.strides[dim(2)];
+    work.x_column_stride = place.strides[dim(flat ? 2 : 3)];
     work.x_offset = place.offset;
     work.depthwise = form.groups > 1 && form.in_channels == 1 && form.out_channels == form.groups;
 
