@@ -304,7 +304,9 @@ class Conv {
              checked_taps(rows, vectors), end_of_row(rows, vectors));
     else
       out += fixed_taps(groups, rows, vectors) + end_of_row(rows, vectors) + "}\n";
-    if (sums_cut_) out += tile_.add_totals(rows, vectors, "totals", stride);
+    // A cut panel's totals are complete where every block ends within a tap.
+    const bool complete = cut_ && (sum_words_ || sum_taps_ == 1);
+    if (sums_cut_ && !complete) out += tile_.add_totals(rows, vectors, "totals", stride);
     if (direct_) {
       out += spec_.preamble;
       for (int i = 0; i < rows; ++i)
@@ -314,7 +316,7 @@ class Conv {
                                 masked && j == vectors - 1 ? "count" : "") +
                  "}\n";
         }
-    } else {
+    } else if (!complete) {
       out += tile_.store_accumulators(rows, vectors, "t", 64);
     }
     out += "}\n";
