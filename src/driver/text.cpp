@@ -38,13 +38,23 @@ Result<Product> parse_product(Form form, std::string_view text) {
     TD_TRY(Loops loops, parse_loops(text));
     return Product(std::move(loops));
   }
+  if (form == Form::schedule) {
+    TD_TRY(Schedule schedule, parse_schedule(text));
+    return Product(std::move(schedule));
+  }
+  if (form == Form::plan) {
+    TD_TRY(Plan plan, parse_plan(text));
+    return Product(std::move(plan));
+  }
   return fail(Kind::unsupported, "the text of a {} cannot be read back", form_name(form));
 }
 
 Status attach_weights(Product& product, const std::string& archive, const std::string& model) {
   if (auto graph = std::get_if<Graph>(&product)) return toroid::attach_weights(*graph, archive, model);
   auto loops = std::get_if<Loops>(&product);
-  if (!loops) return fail(Kind::bad_option, "--weights goes with the text of a graph or of loops");
+  if (auto schedule = std::get_if<Schedule>(&product)) loops = &schedule->loops;
+  if (auto plan = std::get_if<Plan>(&product)) loops = &plan->schedule.loops;
+  if (!loops) return fail(Kind::bad_option, "--weights goes with the text of a graph, loops, a schedule or a plan");
   // Loops hold weights as a graph does.
   Graph holder;
   holder.weights = std::move(loops->weights);

@@ -26,8 +26,8 @@ constexpr Operator operators[] = {
 class ExprParser {
  public:
   ExprParser(Lexer& lexer, Loops& loops, const std::unordered_map<std::string, TensorId>& tensors,
-             std::map<std::string, Sym> scope)
-      : lexer_(lexer), loops_(loops), pool_(loops.pool), tensors_(tensors), scope_(std::move(scope)) {}
+             std::map<std::string, Sym> scope, const std::map<int32_t, DType>& locals)
+      : lexer_(lexer), loops_(loops), pool_(loops.pool), tensors_(tensors), scope_(std::move(scope)), locals_(locals) {}
 
   // [`let` name = expr; …] expr
   Result<ExprId> body() {
@@ -123,6 +123,7 @@ class ExprParser {
 
   Result<ExprId> load() {
     const std::string name = lexer_.next().text;
+    if (!locals_.empty() && !lexer_.at("[")) return local(name);
     auto found = tensors_.find(name);
     if (found == tensors_.end()) return fail(lexer_.error(format("`%{}` is not defined", name)));
     TD_CHECK_OK(lexer_.expect("["));
@@ -135,6 +136,16 @@ class ExprParser {
         return fail(lexer_.error(format("an index of type {} into `%{}`", dtype_name(type(arg)), name)));
     if (is_complex(tensor.dtype)) return fail(lexer_.error(format("`%{}` is complex", name)));
     return pool_.load(found->second, tensor.dtype, std::move(args));
+  }
+
+  Result<ExprId> local(const std::string& name) {
+    for (const auto& [number, dtype] : locals_) {
+      if (name != format("l{}", number)) continue;
+      Expr e{.kind = ExprKind::local, .dtype = dtype};
+      e.local = number;
+      return pool_.add(std::move(e));
+    }
+    return fail(lexer_.error(format("no local `%{}`", name)));
   }
 
   Result<Sym> symbol(const std::string& name) {
@@ -263,6 +274,7 @@ class ExprParser {
   ExprPool& pool_;
   const std::unordered_map<std::string, TensorId>& tensors_;
   std::map<std::string, Sym> scope_;
+  const std::map<int32_t, DType>& locals_;
   std::unordered_map<std::string, ExprId> named_;
   int depth_ = 0;
 };
@@ -270,8 +282,8 @@ class ExprParser {
 }  // namespace
 
 Result<ExprId> parse_body(Lexer& lexer, Loops& loops, const std::unordered_map<std::string, TensorId>& tensors,
-                          std::map<std::string, Sym> scope) {
-  return ExprParser(lexer, loops, tensors, std::move(scope)).body();
+                          std::map<std::string, Sym> scope, const std::map<int32_t, DType>& locals) {
+  return ExprParser(lexer, loops, tensors, std::move(scope), locals).body();
 }
 
 }  // namespace toroid

@@ -10,8 +10,9 @@
 namespace toroid {
 
 // From the current token to the end of the expression. `scope` gives the Sym of each symbol and index variable,
-// `tensors` the tensors that may be loaded.
+// `tensors` the tensors that may be loaded, `locals` the types of a kernel's locals: `%l2`, without brackets, is
+// number 2.
 Result<ExprId> parse_body(Lexer& lexer, Loops& loops, const std::unordered_map<std::string, TensorId>& tensors,
-                          std::map<std::string, Sym> scope);
+                          std::map<std::string, Sym> scope, const std::map<int32_t, DType>& locals = {});
 
 }  // namespace toroid

@@ -45,7 +45,7 @@ enum class ExprKind : uint8_t {
   op,        // op(args)
   reduce,    // reduce over vars of args[0]; only at the root of a tensor's body or inside an op there
   scan,      // inclusive running reduce along one var: args[0] over vars[0], read at args[1] (an index expression)
-  local,     // Schedule only: a named scalar or row of the kernel, at args
+  local,     // Schedule only: a named scalar of the kernel, %l0
 };
 
 struct Expr {
@@ -191,7 +191,8 @@ struct Loops {
   TensorId add(LoopTensor tensor);
 };
 
-std::string print_expr(const Loops& loops, ExprId id);
+// Names of shared parts are t0, t1, … from `first_name` on.
+std::string print_expr(const Loops& loops, ExprId id, int first_name = 0);
 // The text form, and back. Grammar: docs/grammar-loops.md. Weights keep name and type; their bytes come from elsewhere.
 std::string print_loops(const Loops& loops);
 Result<Loops> parse_loops(std::string_view text);

@@ -5,20 +5,19 @@
 #include "base/check.h"
 #include "base/lexer.h"
 #include "loop/expr_parser.h"
+#include "loop/head_text.h"
 #include "loop/loops.h"
 #include "loop/scalar.h"
 
 namespace toroid {
-namespace {
 
-Device device_from(const std::string& text) {
+Device device_from_text(const std::string& text) {
   size_t colon = text.find(':');
   if (colon == std::string::npos) return {text, 0};
   return {text.substr(0, colon), static_cast<int32_t>(std::atoi(text.c_str() + colon + 1))};
 }
 
-// "encoder.fc, model.py:12", "encoder.fc", "model.py:12"
-Where where_from(const std::string& text) {
+Where where_from_text(const std::string& text) {
   auto place = [](std::string_view part, Where& where) {
     size_t colon = part.rfind(':');
     if (colon == std::string_view::npos || colon + 1 == part.size() ||
@@ -38,19 +37,14 @@ Where where_from(const std::string& text) {
   return where;
 }
 
+namespace {
+
 class Parser {
  public:
   explicit Parser(std::string_view text) : lexer_(text) {}
 
   Result<Loops> parse() {
-    TD_CHECK_OK(lexer_.expect("loops"));
-    TD_TRY(loops_.name, lexer_.expect_kind(TokenKind::global, "a name"));
-    // The ranges stand behind the inputs that use them, so they are read first.
-    TD_TRY(Lexer ahead, after_parens());
-    TD_CHECK_OK(parse_symbols(ahead));
-    TD_CHECK_OK(parse_inputs());
-    lexer_ = ahead;
-    TD_CHECK_OK(lexer_.expect("{"));
+    TD_CHECK_OK(parse_signature("loops"));
     while (!lexer_.at("}")) TD_CHECK_OK(parse_statement());
     TD_CHECK_OK(lexer_.expect("}"));
     if (!lexer_.at_end()) return fail(lexer_.error("expected the end"));
@@ -58,7 +52,24 @@ class Parser {
     return std::move(loops_);
   }
 
+  Result<LoopsHead> parse_head(std::string_view form) {
+    declarations_ = true;
+    TD_CHECK_OK(parse_signature(form));
+    while (!returned_ || lexer_.at("in_spec") || lexer_.at("out_spec")) TD_CHECK_OK(parse_statement());
+    return LoopsHead{std::move(loops_), std::move(symbols_), std::move(tensors_), lexer_};
+  }
+
  private:
+  Status parse_signature(std::string_view form) {
+    TD_CHECK_OK(lexer_.expect(form));
+    TD_TRY(loops_.name, lexer_.expect_kind(TokenKind::global, "a name"));
+    // The ranges stand behind the inputs that use them, so they are read first.
+    TD_TRY(Lexer ahead, after_parens());
+    TD_CHECK_OK(parse_symbols(ahead));
+    TD_CHECK_OK(parse_inputs());
+    lexer_ = ahead;
+    return lexer_.expect("{");
+  }
   Result<Lexer> after_parens() {
     Lexer ahead = lexer_;
     int parens = 0;
@@ -126,7 +137,7 @@ class Parser {
     }
     if (lexer_.accept("on")) {
       TD_TRY(std::string device, lexer_.expect_kind(TokenKind::string, "a device"));
-      type.device = device_from(device);
+      type.device = device_from_text(device);
     }
     return type;
   }
@@ -212,7 +223,8 @@ class Parser {
       return {};
     }
     TD_TRY(std::string name, lexer_.expect_kind(TokenKind::value, "a tensor"));
-    if (lexer_.at("[")) return parse_computed(std::move(name));
+    if (declarations_ && lexer_.at(":")) return parse_declared(std::move(name));
+    if (!declarations_ && lexer_.at("[")) return parse_computed(std::move(name));
     TD_CHECK_OK(lexer_.expect("="));
     return lexer_.accept("data") ? parse_data(std::move(name)) : parse_weight(std::move(name));
   }
@@ -281,7 +293,18 @@ class Parser {
     return {};
   }
 
-  Where parse_where() { return lexer_.accept("@") ? where_from(lexer_.rest_of_line()) : Where{}; }
+  Where parse_where() { return lexer_.accept("@") ? where_from_text(lexer_.rest_of_line()) : Where{}; }
+
+  // %h : f32[s0, 256]  @ fc, block.py:6
+  Status parse_declared(std::string name) {
+    TD_CHECK_OK(lexer_.expect(":"));
+    LoopTensor tensor;
+    tensor.name = std::move(name);
+    TD_TRY(TensorType type, parse_type());
+    tensor.where = parse_where();
+    TD_TRY([[maybe_unused]] TensorId defined, define(std::move(tensor), std::move(type)));
+    return {};
+  }
 
   // The type stands behind the body, so it is read first: the first `:` outside brackets is its mark.
   Status parse_computed(std::string name) {
@@ -323,7 +346,7 @@ class Parser {
 
   Status parse_returns() {
     returned_ = true;
-    if (lexer_.at("}") || lexer_.at("in_spec") || lexer_.at("out_spec")) return {};
+    if (lexer_.at("}") || lexer_.at("in_spec") || lexer_.at("out_spec") || lexer_.at("buffer")) return {};
     do {
       LoopOutput output;
       if (lexer_.peek().kind == TokenKind::string) {
@@ -415,7 +438,7 @@ class Parser {
     }
     if (lexer_.accept("device")) {
       TD_TRY(std::string device, text());
-      return Arg(device_from(device));
+      return Arg(device_from_text(device));
     }
     if (lexer_.accept("memory_format")) {
       TD_CHECK_OK(lexer_.expect("("));
@@ -449,11 +472,13 @@ class Parser {
   std::map<std::string, Sym> symbols_;
   std::unordered_map<std::string, TensorId> tensors_;
   std::map<int64_t, int32_t> labels_;
+  bool declarations_ = false;  // computed tensors have no bodies
   bool returned_ = false;
 };
 
 }  // namespace
 
 Result<Loops> parse_loops(std::string_view text) { return Parser(text).parse(); }
+Result<LoopsHead> parse_head(std::string_view text, std::string_view form) { return Parser(text).parse_head(form); }
 
 }  // namespace toroid

@@ -2,6 +2,7 @@
 #include <charconv>
 
 #include "base/check.h"
+#include "loop/head_text.h"
 #include "loop/loops.h"
 #include "loop/scalar.h"
 
@@ -65,7 +66,8 @@ std::string single_text(double value) {
 
 class ExprPrinter {
  public:
-  explicit ExprPrinter(const Loops& loops) : loops_(loops), pool_(loops.pool) {}
+  explicit ExprPrinter(const Loops& loops, int first_name = 0)
+      : loops_(loops), pool_(loops.pool), next_name_(first_name) {}
 
   // A body: `let t0 = …; t1 = …; result`, where what is used more than once has a name, so that text stays as small as
   // the graph of expressions. The names hold inside one binder.
@@ -132,7 +134,7 @@ class ExprPrinter {
         return e.dtype == DType::f64 ? format("f64({})", float_text(e.number)) : single_text(e.number);
       case ExprKind::index: return index(e.sym, outer);
       case ExprKind::load: return format("%{}[{}]", loops_[e.tensor].name, list(e.args));
-      case ExprKind::local: return format("local{}[{}]", e.local, list(e.args));
+      case ExprKind::local: return format("%l{}", e.local);
       case ExprKind::reduce: return format("{}({}: {})", reduce_op_name(e.reduce), binders(e.vars), body(e.args[0]));
       case ExprKind::scan:
         return format("scan_{}({} at {}: {})", reduce_op_name(e.reduce), binders(e.vars), print(e.args[1], any),
@@ -169,7 +171,7 @@ class ExprPrinter {
   const Loops& loops_;
   const ExprPool& pool_;
   std::unordered_map<int32_t, std::string> names_;
-  int next_name_ = 0;
+  int next_name_;
 };
 
 template <class List, class Text>
@@ -206,24 +208,31 @@ class Printer {
   explicit Printer(const Loops& loops) : loops_(loops) {}
 
   std::string print() {
-    header();
-    weights();
-    for (size_t i = 0; i < loops_.tensors.size(); ++i) tensor(TensorId{static_cast<int32_t>(i)});
-    for (const Guard& guard : loops_.guards)
-      line(format("guard {}{}", to_string(guard.condition), guard.text.empty() ? "" : " " + quoted(guard.text)));
-    returns();
-    out_ += "}\n";
+    parts("loops", nullptr);
+    return std::move(out_) + "}\n";
+  }
+  std::string head(std::string_view form, const std::vector<bool>& declared) {
+    parts(form, &declared);
     return std::move(out_);
   }
 
  private:
+  // With `declared`, computed tensors lose their bodies, and only those that it names are written.
+  void parts(std::string_view form, const std::vector<bool>* declared) {
+    header(form);
+    weights();
+    for (size_t i = 0; i < loops_.tensors.size(); ++i) tensor(TensorId{static_cast<int32_t>(i)}, declared);
+    for (const Guard& guard : loops_.guards)
+      line(format("guard {}{}", to_string(guard.condition), guard.text.empty() ? "" : " " + quoted(guard.text)));
+    returns();
+  }
   void line(const std::string& text) { append(out_, "  {}\n", text); }
   std::string type_text(const LoopTensor& t) const {
     return to_string(TensorType{t.dtype, t.sizes, t.strides, t.device});
   }
 
-  void header() {
-    append(out_, "loops @{}(", loops_.name);
+  void header(std::string_view form) {
+    append(out_, "{} @{}(", form, loops_.name);
     for (size_t i = 0; i < loops_.inputs.size(); ++i) {
       const GraphInput& input = loops_.inputs[i];
       if (i) out_ += ", ";
@@ -270,10 +279,13 @@ class Printer {
     }
   }
 
-  void tensor(TensorId id) {
+  void tensor(TensorId id, const std::vector<bool>* declared) {
     const LoopTensor& t = loops_[id];
     std::string text;
-    if (t.kind == TensorKind::computed) {
+    if (t.kind == TensorKind::computed && declared) {
+      if (!(*declared)[static_cast<size_t>(id.index)]) return;
+      text = "%" + t.name;
+    } else if (t.kind == TensorKind::computed) {
       std::string vars;
       for (const Sym& var : t.vars) vars += (vars.empty() ? "" : ", ") + var.symbol_name();
       text = format("%{}[{}] = {}", t.name, vars, ExprPrinter(loops_).body(t.body));
@@ -337,7 +349,12 @@ class Printer {
 
 }  // namespace
 
-std::string print_expr(const Loops& loops, ExprId id) { return ExprPrinter(loops).body(id); }
+std::string print_expr(const Loops& loops, ExprId id, int first_name) {
+  return ExprPrinter(loops, first_name).body(id);
+}
+std::string print_head(const Loops& loops, std::string_view form, const std::vector<bool>& declared) {
+  return Printer(loops).head(form, declared);
+}
 std::string print_loops(const Loops& loops) { return Printer(loops).print(); }
 
 }  // namespace toroid

@@ -1,14 +1,23 @@
-// Schedule and Plan as text: one kernel after another, with where every tensor lies.
+// Schedule and Plan as text that parse_schedule.cpp reads back: the head that loops have too, then where everything
+// lies, then one kernel after another.
 #include <algorithm>
+#include <set>
 
+#include "base/check.h"
+#include "loop/head_text.h"
 #include "loop/schedule.h"
 
 namespace toroid {
 namespace {
 
-class Printer {
+std::string on_device(const Device& device) {
+  return device == Device{} ? "" : format(" on {}", quoted(to_string(device)));
+}
+
+class KernelPrinter {
  public:
-  explicit Printer(const Schedule& schedule) : schedule_(schedule), loops_(schedule.loops) {}
+  KernelPrinter(const Schedule& schedule, const std::vector<std::string>& buffers)
+      : schedule_(schedule), loops_(schedule.loops), buffers_(buffers) {}
 
   std::string kernel(const Kernel& kernel) {
     out_.clear();
@@ -16,19 +25,22 @@ class Printer {
     std::string separator;
     for (TensorId id : kernel.reads) tensor(separator, "in", id);
     for (TensorId id : kernel.writes) tensor(separator, "out", id);
-    append(out_, ") {{");
-    if (std::string where = kernel.where.text(); !where.empty()) append(out_, "   # {}", where);
+    append(out_, "){} {{", on_device(kernel.device));
+    if (std::string where = kernel.where.text(); !where.empty()) append(out_, "  @ {}", where);
     out_ += "\n";
     if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) loops(*nest);
     if (auto* work = std::get_if<MatmulKernel>(&kernel.work)) matmul(*work);
     if (auto* work = std::get_if<ConvKernel>(&kernel.work)) conv(*work);
     if (auto* work = std::get_if<AttentionKernel>(&kernel.work)) attention(*work);
     if (!kernel.epilogue.empty()) {
-      append(out_, "  epilogue {{\n");
+      line(1, "epilogue {");
       for (const StoreTo& s : kernel.epilogue) store(s, 2);
-      append(out_, "  }}\n");
+      line(1, "}");
     }
-    append(out_, "  cost flops {}, bytes {}\n}}\n", to_string(kernel.flops), to_string(kernel.bytes));
+    if (!kernel.note.empty()) line(1, "note " + quoted(kernel.note));
+    line(1, format("flops {} bytes {} nanoseconds {}", to_string(kernel.flops), to_string(kernel.bytes),
+                   to_string(kernel.nanoseconds)));
+    out_ += "}\n";
     return out_;
   }
 
@@ -41,11 +53,11 @@ class Printer {
   void line(int depth, const std::string& text) {
     out_.append(static_cast<size_t>(depth) * 2, ' ').append(text).append("\n");
   }
-  std::string vars(const SymList& list) {
+  const std::string& buffer(BufferId id) const { return buffers_[static_cast<size_t>(id.index)]; }
+  static std::string vars(const SymList& list) {
     std::string text;
     for (const Sym& var : list)
-      append(text, "{}{} in {}", text.empty() ? "" : ", ", to_string(var),
-             var.is_symbol() ? to_string(var.node()->extent) : "1");
+      append(text, "{}{} in {}", text.empty() ? "" : ", ", var.symbol_name(), to_string(extent_of(var)));
     return text;
   }
   void store(const StoreTo& s, int depth) {
@@ -55,102 +67,191 @@ class Printer {
   }
   void loops(const LoopKernel& nest) {
     int depth = 1;
+    if (nest.scalar) line(depth, "scalar");
     for (const Sym& var : nest.outer) {
-      const bool vector = var.is_symbol() && var.symbol_name() == nest.vector_outer;
-      line(depth++, format("for {}{} {{", vars({var}), vector ? " vector" : ""));
+      const bool lanes = var.symbol_name() == nest.vector_outer;
+      line(depth++, format("for {}{} {{", vars({var}), lanes ? " lanes" : ""));
     }
-    for (TensorId row : nest.rows) line(depth, format("row %{}: {}", loops_[row].name, dtype_name(loops_[row].dtype)));
+    for (TensorId row : nest.rows)
+      line(depth, format("row %{} strides [{}]", loops_[row].name, to_string(schedule_.place(row).strides)));
+    bool after_plain = false;
     for (const Phase& phase : nest.phases) {
+      if (phase.reductions.empty() && phase.stores.empty()) continue;
+      const bool plain = phase.vars.empty();
+      if (plain && after_plain) line(depth, "then");
+      after_plain = plain;
       int inner = depth;
-      if (!phase.vars.empty())
-        line(inner++, format("for {}{} {{", vars(phase.vars),
-                             phase.running               ? " running"
-                             : nest.vector_outer.empty() ? " vector"
-                                                         : ""));
+      const char* how = phase.running ? "running" : nest.scalar || !nest.vector_outer.empty() ? "serial" : "vector";
+      if (!plain) line(inner++, format("for {} {} {{", vars(phase.vars), how));
       for (const Reduction& r : phase.reductions)
         line(inner, format("%l{} = {}({})", r.local, reduce_op_name(r.op), print_expr(loops_, r.value)));
       for (const StoreTo& s : phase.stores) store(s, inner);
-      if (!phase.vars.empty()) line(depth, "}");
+      if (!plain) line(depth, "}");
     }
     while (--depth > 0) line(depth, "}");
   }
   void matmul(const MatmulKernel& work) {
-    line(1, format("matmul [b0 in {}, m0 in {}, n0 in {}] over {}", to_string(work.batch), to_string(work.m),
-                   to_string(work.n), to_string(work.k)));
-    line(1, format("a %{} at {} + {}*m0 + {}*k", loops_[work.a].name, to_string(work.a_offset + work.a_batch_offset),
-                   to_string(work.a_row_stride), to_string(work.a_k_stride)));
-    if (work.packed)
-      line(1, format("b packed {}", schedule_[work.packed].name));
-    else
-      line(1, format("b %{} at {} + {}*n0 + {}*k", loops_[work.b].name, to_string(work.b_offset + work.b_batch_offset),
-                     to_string(work.b_n_stride), to_string(work.b_k_stride)));
+    line(1, format("matmul [b0 in {}, m0 in {}, n0 in {}] over {} of {}", to_string(work.batch), to_string(work.m),
+                   to_string(work.n), to_string(work.k), dtype_name(work.dtype)));
+    line(1, format("a %{} offset {} batch {} row {} k {}", loops_[work.a].name, to_string(work.a_offset),
+                   to_string(work.a_batch_offset), to_string(work.a_row_stride), to_string(work.a_k_stride)));
+    line(1, format("b %{}{} offset {} batch {} column {} k {}", loops_[work.b].name,
+                   work.packed ? " packed @" + buffer(work.packed) : "", to_string(work.b_offset),
+                   to_string(work.b_batch_offset), to_string(work.b_n_stride), to_string(work.b_k_stride)));
   }
   void conv(const ConvKernel& work) {
-    line(1,
-         format(
-             "{} [n0 in {}, h0 in {}, w0 in {}, c0 in {}] over {} channels, kernel {}x{}, stride {}x{}, padding {}x{}, "
-             "dilation {}x{}, groups {}",
-             work.depthwise ? "depthwise" : "conv", to_string(work.batch), to_string(work.out_h), to_string(work.out_w),
-             work.out_channels, work.in_channels, work.kernel[0], work.kernel[1], work.stride[0], work.stride[1],
-             work.padding[0], work.padding[1], work.dilation[0], work.dilation[1], work.groups));
-    line(1, format("x %{}, weight packed {}", loops_[work.x].name, schedule_[work.packed].name));
+    line(1, format("{} [n0 in {}, h0 in {}, w0 in {}, c0 in {}] over [{}, {}, {}] of {}",
+                   work.depthwise ? "depthwise" : "conv", to_string(work.batch), to_string(work.out_h),
+                   to_string(work.out_w), work.out_channels, to_string(work.in_h), to_string(work.in_w),
+                   work.in_channels, dtype_name(work.dtype)));
+    auto pair = [](const int64_t(&values)[2]) { return format("[{}, {}]", values[0], values[1]); };
+    line(1, format("kernel {} stride {} padding {} dilation {} groups {}", pair(work.kernel), pair(work.stride),
+                   pair(work.padding), pair(work.dilation), work.groups));
+    line(1, format("x %{} offset {} batch {} row {} column {}", loops_[work.x].name, to_string(work.x_offset),
+                   to_string(work.x_batch_stride), to_string(work.x_row_stride), to_string(work.x_column_stride)));
+    line(1, format("weight packed @{}", buffer(work.packed)));
   }
   void attention(const AttentionKernel& work) {
-    line(1, format("attention [b0 in {}, h0 in {}, m0 in {}, d0 in {}] over {} keys of {}, group {}, scale {}{}",
+    line(1, format("attention [b0 in {}, h0 in {}, m0 in {}, d0 in {}] over {} keys size {} of {}",
                    to_string(work.batch), to_string(work.heads), to_string(work.queries), work.value_size,
-                   to_string(work.keys), work.head_size, work.group, float_text(work.scale),
-                   work.causal ? ", causal" : ""));
-    line(1, format("q %{}, k %{}, v %{}", loops_[work.q].name, loops_[work.k].name, loops_[work.v].name));
-    if (work.score) line(1, format("score {}", print_expr(loops_, work.score)));
+                   to_string(work.keys), work.head_size, dtype_name(work.dtype)));
+    line(1, format("group {} scale {}{}{}", work.group, float_text(work.scale), work.causal ? " causal" : "",
+                   work.zero_masked_rows ? " zero_masked_rows" : ""));
+    auto operand = [&](const char* name, TensorId id, const AttentionKernel::Strides& s) {
+      line(1, format("{} %{} offset {} batch {} head {} row {}", name, loops_[id].name, to_string(s.offset),
+                     to_string(s.batch), to_string(s.head), to_string(s.row)));
+    };
+    operand("q", work.q, work.q_strides);
+    operand("k", work.k, work.k_strides);
+    operand("v", work.v, work.v_strides);
+    // The keys' variable is t0, so shared parts begin with t1.
+    if (work.score) line(1, format("score {}", print_expr(loops_, work.score, 1)));
   }
 
   const Schedule& schedule_;
   const Loops& loops_;
+  const std::vector<std::string>& buffers_;
   std::string out_;
 };
 
-const char* kind_text(BufferKind kind) {
-  switch (kind) {
-    case BufferKind::input: return "input";
-    case BufferKind::constant: return "constant";
-    case BufferKind::output: return "output";
-    case BufferKind::temporary: return "temporary";
+// Buffers by their names, numbered where two have the same.
+std::vector<std::string> buffer_names(const Schedule& schedule) {
+  std::vector<std::string> names;
+  std::set<std::string> taken;
+  for (const Buffer& buffer : schedule.buffers) {
+    std::string name = buffer.name;
+    for (int i = 1; !taken.insert(name).second; ++i) name = format("{}_{}", buffer.name, i);
+    names.push_back(std::move(name));
   }
-  return "";
+  return names;
 }
 
-std::string places_text(const Schedule& schedule, const std::vector<Sym>* offsets) {
+std::string numbers(const std::vector<int64_t>& list) {
   std::string out;
+  for (int64_t number : list) append(out, "{}{}", out.empty() ? "" : ", ", number);
+  return "[" + out + "]";
+}
+
+// The constant tensor whose data the recipe's `bytes` are.
+const LoopTensor& tensor_of(const Loops& loops, const Buffer& buffer) {
+  auto same = [&](const LoopTensor& t) { return t.kind == TensorKind::constant && t.data == buffer.bytes; };
+  auto named =
+      std::ranges::find_if(loops.tensors, [&](const LoopTensor& t) { return t.name == buffer.name && same(t); });
+  if (named != loops.tensors.end()) return *named;
+  auto found = std::ranges::find_if(loops.tensors, same);
+  TD_CHECK(found != loops.tensors.end(), "the bytes of `{}` are no constant's", buffer.name);
+  return *found;
+}
+
+std::string recipe_text(const Loops& loops, const Buffer& buffer) {
+  std::string out;
+  for (const RecipeStep& step : buffer.recipe) {
+    append(out, "{}{}", out.empty() ? "" : "; ", step.op);
+    if (step.op == "bytes") append(out, " %{}", tensor_of(loops, buffer).name);
+    if (step.weight >= 0) append(out, " weight {}", quoted(loops.weights[static_cast<size_t>(step.weight)].name));
+    if (step.dtype != DType::f32) append(out, " as {}", dtype_name(step.dtype));
+    if (!step.sizes.empty()) append(out, " sizes {}", numbers(step.sizes));
+    if (!step.strides.empty()) append(out, " strides {}", numbers(step.strides));
+    if (step.offset) append(out, " offset {}", step.offset);
+    if (step.count) append(out, " count {}", step.count);
+    if (step.dim) append(out, " dim {}", step.dim);
+    if (step.k_group) append(out, " k_group {}", step.k_group);
+    if (step.value != 0) append(out, " value {}", float_text(step.value));
+  }
+  return out;
+}
+
+std::string buffer_text(const Loops& loops, const Buffer& buffer) {
+  std::string out;
+  switch (buffer.kind) {
+    case BufferKind::input: append(out, "input {}", buffer.input); break;
+    case BufferKind::constant: append(out, "constant{}", buffer.mutated ? " mutated" : ""); break;
+    case BufferKind::output: append(out, "output {}", buffer.output); break;
+    case BufferKind::temporary: out = "temporary"; break;
+  }
+  append(out, " : {}[{}]{}", dtype_name(buffer.dtype), to_string(buffer.elements), on_device(buffer.device));
+  if (buffer.kind == BufferKind::constant)
+    append(out, " sizes {} {{ {} }}", numbers(buffer.constant_sizes), recipe_text(loops, buffer));
+  return out;
+}
+
+// Tensors that have memory or that something names; the others vanished in fusion.
+std::vector<bool> declared_tensors(const Schedule& schedule) {
+  std::vector<bool> declared(schedule.loops.tensors.size(), false);
+  auto declare = [&](TensorId id) {
+    if (id) declared[static_cast<size_t>(id.index)] = true;
+  };
+  for (size_t t = 0; t < schedule.places.size(); ++t)
+    if (schedule.places[t].buffer) declared[t] = true;
+  for (const Kernel& kernel : schedule.kernels)
+    if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) std::ranges::for_each(nest->rows, declare);
+  for (const LoopOutput& output : schedule.loops.outputs) declare(output.tensor);
+  for (const SymbolRead& read : schedule.loops.symbol_reads) declare(read.tensor);
+  return declared;
+}
+
+std::string storage_text(const Schedule& schedule, const std::vector<std::string>& names,
+                         const std::vector<Sym>* offsets) {
+  std::string out;
+  for (size_t b = 0; b < schedule.buffers.size(); ++b) {
+    append(out, "  buffer @{} = {}", names[b], buffer_text(schedule.loops, schedule.buffers[b]));
+    if (offsets && (*offsets)[b] != Sym(-1)) append(out, " at {}", to_string((*offsets)[b]));
+    out += "\n";
+  }
   for (size_t t = 0; t < schedule.places.size(); ++t) {
     const Place& place = schedule.places[t];
     if (!place.buffer) continue;
-    const Buffer& buffer = schedule[place.buffer];
-    append(out, "  %{} = {} {}[{}] strides [{}]", schedule.loops.tensors[t].name, kind_text(buffer.kind),
-           dtype_name(buffer.dtype), to_string(schedule.loops.tensors[t].sizes), to_string(place.strides));
-    if (offsets && buffer.kind != BufferKind::input && buffer.kind != BufferKind::output)
-      append(out, " at {}", to_string((*offsets)[static_cast<size_t>(place.buffer.index)]));
+    append(out, "  place %{} = @{} strides [{}]", schedule.loops.tensors[t].name,
+           names[static_cast<size_t>(place.buffer.index)], to_string(place.strides));
+    if (place.offset != Sym(0)) append(out, " offset {}", to_string(place.offset));
     out += "\n";
   }
+  for (const Copy& copy : schedule.copies)
+    append(out, "  copy %{} to %{} before {}\n", schedule.loops[copy.from].name, schedule.loops[copy.to].name,
+           copy.before);
+  return out;
+}
+
+std::string whole_text(const Schedule& schedule, const Plan* plan) {
+  const std::vector<std::string> names = buffer_names(schedule);
+  std::string out = print_head(schedule.loops, plan ? "plan" : "schedule", declared_tensors(schedule));
+  out += storage_text(schedule, names, plan ? &plan->offsets : nullptr);
+  if (plan) {
+    for (const Arena& arena : plan->arenas)
+      append(out, "  arena {}{}\n", to_string(arena.bytes), on_device(arena.device));
+    append(out, "  peak {} lower_bound {} weights {} mutated {} intermediate {} moved {}\n", plan->peak_bytes,
+           plan->lower_bound_bytes, plan->weights_bytes, plan->mutated_bytes, plan->intermediate_bytes,
+           plan->bytes_moved);
+  }
+  out += "}\n";
+  KernelPrinter printer(schedule, names);
+  for (const Kernel& kernel : schedule.kernels) out += "\n" + printer.kernel(kernel);
   return out;
 }
 
 }  // namespace
 
-std::string print_schedule(const Schedule& schedule) {
-  std::string out = format("schedule @{} {{\n{}}}\n", schedule.loops.name, places_text(schedule, nullptr));
-  Printer printer(schedule);
-  for (const Kernel& kernel : schedule.kernels) out += "\n" + printer.kernel(kernel);
-  return out;
-}
-
-std::string print_plan(const Plan& plan) {
-  std::string out = format("plan @{} {{\n{}", plan.schedule.loops.name, places_text(plan.schedule, &plan.offsets));
-  append(out, "  arena {}, peak {}, lower bound {}, weights {}, mutated {}\n", to_string(plan.arena_bytes),
-         plan.peak_bytes, plan.lower_bound_bytes, plan.weights_bytes, plan.mutated_bytes);
-  append(out, "  intermediate {}, moved {}\n}}\n", plan.intermediate_bytes, plan.bytes_moved);
-  Printer printer(plan.schedule);
-  for (const Kernel& kernel : plan.schedule.kernels) out += "\n" + printer.kernel(kernel);
-  return out;
-}
+std::string print_schedule(const Schedule& schedule) { return whole_text(schedule, nullptr); }
+std::string print_plan(const Plan& plan) { return whole_text(plan.schedule, &plan); }
 
 }  // namespace toroid

@@ -6,9 +6,10 @@
 //       for j0 in 64 vector { store %y[i0, j0], exp(%x[i0, j0] - %max) }
 //     }
 //   }
-// Expressions live in the pool of the Loops that the schedule was made from; loads name tensors, and `places` says
-// where a tensor lies.
+// Grammar of the whole text: docs/grammar-schedule.md. Expressions live in the pool of the Loops that the schedule was
+// made from; loads name tensors, and `places` says where a tensor lies.
 #pragma once
+#include <string_view>
 #include <variant>
 
 #include "loop/loops.h"
@@ -19,8 +20,10 @@ using BufferId = Id<struct BufferTag>;
 
 // One step of the recipe that makes a constant from the model's weights; see docs/design.md for the list. Fields that a
 // step does not use are empty.
+inline constexpr std::string_view recipe_ops[] = {"load", "cast",       "as_strided", "concat", "add",  "sub",  "mul",
+                                                  "div",  "add_scalar", "mul_scalar", "rsqrt",  "pack", "bytes"};
 struct RecipeStep {
-  std::string op;  // load, cast, as_strided, concat, add, sub, mul, div, add_scalar, mul_scalar, rsqrt, pack, bytes
+  std::string op;  // one of recipe_ops
   int64_t weight = -1;
   DType dtype = DType::f32;
   std::vector<int64_t> sizes, strides;
@@ -135,12 +138,19 @@ struct Kernel {
   std::string note;     // what it is made of: "linear + gelu"
 };
 
+// A tensor goes to another device's memory as it is, element by element: both tensors have the same dtype and sizes.
+struct Copy {
+  TensorId from, to;
+  int32_t before = 0;  // the kernel that comes next; the number of kernels: at the end
+};
+
 // Copies and launches in order; on one device only launches.
 struct Schedule {
   Loops loops;
   std::vector<Buffer> buffers;
   std::vector<Place> places;  // per tensor of loops; an invalid buffer means the tensor is never stored
   std::vector<Kernel> kernels;
+  std::vector<Copy> copies;               // by `before`
   std::vector<std::string> explanations;  // --explain=fuse: why each neighbour did not fuse
 
   Buffer& operator[](BufferId id) { return buffers[static_cast<size_t>(id.index)]; }
@@ -150,14 +160,20 @@ struct Schedule {
   BufferId add(Buffer buffer);
 };
 
-// Every temporary at an offset of one arena, and what that costs.
+// The memory for a device's temporaries.
+struct Arena {
+  Device device;
+  Sym bytes = 0;
+};
+
+// Every temporary at an offset of its device's arena, and what that costs.
 struct Plan {
   Schedule schedule;
-  std::vector<Sym> offsets;  // per buffer: bytes in the arena (temporaries) or in weights.bin (constants)
-  Sym arena_bytes = 0;
+  std::vector<Sym> offsets;   // per buffer: bytes in the arena (temporaries) or in weights.bin (constants)
+  std::vector<Arena> arenas;  // of the devices that have temporaries
   int64_t weights_bytes = 0;
   int64_t mutated_bytes = 0;       // mutated constants stand first in weights.bin
-  int64_t peak_bytes = 0;          // arena at the hints
+  int64_t peak_bytes = 0;          // arenas at the hints
   int64_t lower_bound_bytes = 0;   // the most that is alive at once, at the hints
   int64_t intermediate_bytes = 0;  // written by kernels beyond the outputs, at the hints
   int64_t bytes_moved = 0;         // at the hints
@@ -165,6 +181,9 @@ struct Plan {
 
 std::string print_schedule(const Schedule& schedule);
 std::string print_plan(const Plan& plan);
+// Back again; weights' bytes come from elsewhere.
+Result<Schedule> parse_schedule(std::string_view text);
+Result<Plan> parse_plan(std::string_view text);
 // The values of the size symbols that the export was made with (1 where none is known, within the range).
 std::map<std::string, int64_t> hints(const Loops& loops);
 

@@ -1,6 +1,6 @@
-// Gives every temporary an offset in one arena so that buffers alive together do not overlap. Known sizes: the largest
-// first, each at the lowest free offset. Symbolic sizes: buffers whose lives do not meet share a slot, as large as the
-// largest of them, and slots follow one another.
+// Gives every temporary an offset in its device's arena so that buffers alive together do not overlap. Known sizes: the
+// largest first, each at the lowest free offset. Symbolic sizes: buffers whose lives do not meet share a slot, as large
+// as the largest of them, and slots follow one another.
 #include "plan/plan.h"
 
 #include <algorithm>
@@ -31,7 +31,7 @@ void collect_tensors(const ExprPool& pool, ExprId id, std::set<int32_t>& seen, s
 }
 
 // Lowest free offset among the buffers already placed that are alive at the same time.
-void place_known(std::vector<Life>& lives, Plan& plan) {
+Sym place_known(const std::vector<Life>& lives, Plan& plan) {
   std::vector<size_t> order(lives.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return lives[a].size > lives[b].size; });
@@ -51,11 +51,10 @@ void place_known(std::vector<Life>& lives, Plan& plan) {
     plan.offsets[static_cast<size_t>(lives[i].buffer.index)] = at;
     top = std::max(top, at + lives[i].size);
   }
-  plan.arena_bytes = top;
-  plan.peak_bytes = top;
+  return top;
 }
 
-void place_symbolic(std::vector<Life>& lives, Plan& plan, const std::function<int64_t(const Sym&)>& at_hints) {
+Sym place_symbolic(const std::vector<Life>& lives, Plan& plan) {
   struct Slot {
     Sym bytes = 0;
     int64_t size = 0;
@@ -83,8 +82,7 @@ void place_symbolic(std::vector<Life>& lives, Plan& plan, const std::function<in
     for (size_t member : slot.members) plan.offsets[static_cast<size_t>(lives[member].buffer.index)] = at;
     at += slot.bytes;
   }
-  plan.arena_bytes = at;
-  plan.peak_bytes = at_hints(at);
+  return at;
 }
 
 }  // namespace
@@ -169,11 +167,15 @@ Result<Plan> plan_memory(Schedule schedule) {
       if (life.first <= static_cast<int>(k) && life.last >= static_cast<int>(k)) alive += life.size;
     plan.lower_bound_bytes = std::max(plan.lower_bound_bytes, alive);
   }
-  const bool known = std::all_of(lives.begin(), lives.end(), [](const Life& life) { return life.bytes.is_constant(); });
-  if (known)
-    place_known(lives, plan);
-  else
-    place_symbolic(lives, plan, at_hints);
+  // One arena per memory space.
+  std::map<std::string, std::vector<Life>> spaces;
+  for (const Life& life : lives) spaces[to_string(schedule[life.buffer].device)].push_back(life);
+  for (const auto& [name, own] : spaces) {
+    const bool known = std::all_of(own.begin(), own.end(), [](const Life& life) { return life.bytes.is_constant(); });
+    const Sym bytes = known ? place_known(own, plan) : place_symbolic(own, plan);
+    plan.arenas.push_back({schedule[own[0].buffer].device, bytes});
+    plan.peak_bytes += at_hints(bytes);
+  }
 
   // Constants: those that the model writes first.
   int64_t at = 0;

@@ -266,8 +266,9 @@ class Wrapper {
       line(
           format("  if (!y{}) return e->code ? e->code : td_fail(e, 2, \"no memory for output {}\");", results_[r], r));
     }
-    if (plan_.arena_bytes != Sym(0)) {
-      line(format("  char* const arena = (char*)table->alloc(host, {});", c(plan_.arena_bytes)));
+    for (const Arena& arena : plan_.arenas) {
+      if (arena.bytes == Sym(0)) continue;
+      line(format("  char* const arena = (char*)table->alloc(host, {});", c(arena.bytes)));
       line("  if (!arena) return td_fail(e, 2, \"out of memory\");");
     }
     line("  i64 failed = 0; (void)failed;");
