@@ -20,6 +20,7 @@ class Traffic {
   void count(Kernel& kernel) {
     Sym bytes = 0, operations = 0;
     std::set<std::pair<int32_t, std::string>> seen;
+    std::map<TensorId, Sym> per_tensor;
     auto access = [&](TensorId tensor, const std::vector<ExprId>& index, const SymList& loops) {
       const LoopTensor& t = program_.loops[tensor];
       auto where = address(program_.pool(), schedule_.place(tensor), index);
@@ -29,7 +30,13 @@ class Traffic {
       if (where && program_.at_hints(touched) > program_.elements_at_hints(tensor)) touched = product(t.sizes);
       if (!where && program_.at_hints(touched) > program_.elements_at_hints(tensor)) touched = product(t.sizes);
       const std::string key = where ? to_string(where->is_constant() ? Sym(0) : *where) : "gather";
-      if (seen.insert({tensor.index, key}).second) bytes += touched * Sym(dtype_bytes(t.dtype));
+      // Within one kernel a tensor passes through memory once, however often its elements are read.
+      if (!seen.insert({tensor.index, key}).second) return;
+      Sym& counted = per_tensor[tensor];
+      const Sym whole = product(t.sizes), wanted = counted + touched;
+      const Sym now = program_.at_hints(wanted) > program_.at_hints(whole) ? whole : wanted;
+      bytes += (now - counted) * Sym(dtype_bytes(t.dtype));
+      counted = now;
     };
     auto expression = [&](ExprId value, const SymList& loops) {
       std::vector<ExprId> loads;
@@ -142,6 +149,7 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
   classify(program);
   find_attention(program, refused);
   inline_maps(program);
+  fold_weights(program);
   group_tensors(program);
   choose_places(program, schedule);
 

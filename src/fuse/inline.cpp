@@ -160,7 +160,8 @@ void inline_maps(Program& program) {
     if (item.kind != Kind::map || item.is_output) continue;
 
     // What inlining would cost: readers see this body instead of one load.
-    bool operand = false, repeated = false, gathered = false;
+    bool operand = false, gathered = false;
+    int64_t repeats = 1;  // evaluations of one element, were it inlined
     int64_t sites = 0;
     const int64_t own = std::max<int64_t>(program.elements_at_hints(id), 1);
     for (TensorId reader : item.readers) {
@@ -189,7 +190,7 @@ void inline_maps(Program& program) {
         ++sites;
         gathered |= gathers(pool, use);
       }
-      repeated |= evaluations > own * 2;
+      repeats = std::max(repeats, evaluations / own);
     }
     const int64_t cost = expression_cost(pool, item.body);
     std::vector<ExprId> loads;
@@ -202,6 +203,8 @@ void inline_maps(Program& program) {
       input_bytes += elements * dtype_bytes(loops[pool[load].tensor].dtype);
     }
     const int64_t own_bytes = own * dtype_bytes(loops[id].dtype);
+    // Computing it again must cost less than a trip through memory.
+    const bool repeated = repeats > 2 && (cost * repeats > 16 || input_bytes > own_bytes);
     const bool small = expression_size(pool, item.body) <= 150;
     bool inline_it = false;
     if (operand || !small) {

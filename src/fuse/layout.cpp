@@ -112,6 +112,12 @@ void choose_places(Program& program, Schedule& schedule) {
         buffer.bytes = tensor.data;
       }
       buffer.recipe.push_back(step);
+    } else if (!program[id].recipe.empty()) {
+      buffer.kind = BufferKind::constant;
+      buffer.recipe = program[id].recipe;
+      place.strides = contiguous_strides(tensor.sizes);
+      buffer.elements = product(tensor.sizes);
+      for (const Sym& size : tensor.sizes) buffer.constant_sizes.push_back(size.value());
     } else {
       if (!program[id].stored) continue;
       buffer.kind = BufferKind::temporary;

@@ -32,10 +32,11 @@ struct Item {
   std::vector<Use> uses;          // loads in the body
   std::vector<TensorId> readers;  // tensors whose bodies load this one (after inlining)
   int32_t group = -1;
-  ExprId contraction;        // contract: the reduce node in the body
-  bool attention = false;    // contract: made by find_attention
-  bool zero_masked = false;  // attention: a row that sees no key is 0
-  bool hidden = false;       // inside an attention kernel: computed nowhere
+  ExprId contraction;              // contract: the reduce node in the body
+  bool attention = false;          // contract: made by find_attention
+  bool zero_masked = false;        // attention: a row that sees no key is 0
+  bool hidden = false;             // inside an attention kernel: computed nowhere
+  std::vector<RecipeStep> recipe;  // source: a constant that follows from weights
 };
 
 // Tensors computed by one kernel. In a nest every member is computed row by row: `outer` are the extents that all
@@ -89,9 +90,9 @@ int64_t expression_cost(const ExprPool& pool, ExprId id);
 bool is_index_symbol(const ExprPool& pool, ExprId id, std::string* name = nullptr);
 
 // The steps, in order.
-void classify(Program& program);     // inline.cpp: kinds
-void inline_maps(Program& program);  // inline.cpp
-// The kernels of one attempt need operands elsewhere: fuse again without these.
+void classify(Program& program);                           // inline.cpp: kinds
+void inline_maps(Program& program);                        // inline.cpp
+void fold_weights(Program& program);                       // fold_weights.cpp
 void group_tensors(Program& program);                      // group.cpp
 void choose_places(Program& program, Schedule& schedule);  // layout.cpp
 void build_kernels(Program& program, Schedule& schedule);  // nest.cpp, templates.cpp

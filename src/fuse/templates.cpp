@@ -203,9 +203,8 @@ class TemplateBuilder {
         work.k.is_constant() && !schedule_[schedule_.place(b.tensor).buffer].mutated) {
       auto constant = [](const Sym& s) { return s.constant(); };
       if (!constant(work.b_n_stride) || !constant(work.b_k_stride) || !constant(work.b_offset)) return false;
-      work.packed =
-          packed_constant(b.tensor, {work.n.value(), work.k.value()},
-                          {work.b_n_stride.value(), work.b_k_stride.value()}, work.b_offset.value(), dtype, 1);
+      work.packed = packed_constant(b.tensor, {work.n.value(), work.k.value()},
+                                    {work.b_n_stride.value(), work.b_k_stride.value()}, work.b_offset.value(), dtype);
     } else if (work.b_n_stride != Sym(1) && work.b_k_stride != Sym(1)) {
       return wish(id, !swap);
     }
@@ -227,8 +226,6 @@ class TemplateBuilder {
     const Place& place = schedule_.place(form.x);
     const DType dtype = x.dtype;
     if (loops_[form.weight].dtype != dtype || (dtype != DType::f32 && dtype != DType::bf16)) return false;
-    // Pairs of bf16 channels: an odd count would pair the last one with the next tap.
-    if (dtype == DType::bf16 && form.in_channels % 2 && form.kernel[0] * form.kernel[1] > 1) return false;
     if (place.strides[static_cast<size_t>(form.x_dims[1])] != Sym(1) &&
         x.sizes[static_cast<size_t>(form.x_dims[1])] != Sym(1)) {
       // Channels are not innermost.
@@ -263,11 +260,16 @@ class TemplateBuilder {
     const int64_t taps = form.kernel[0] * form.kernel[1], ic = form.in_channels;
     if (work.depthwise) {
       // [taps][channels]
-      work.packed = plain_constant(form.weight, {taps, form.out_channels}, {1, taps}, dtype);
+      work.packed = view_constant(form.weight, {taps, form.out_channels}, {1, taps}, dtype);
+    } else if (form.groups == 1) {
+      // Rows are output channels, columns (kh, kw, ic).
+      work.packed = packed_constant(form.weight, {form.out_channels, taps, ic}, {taps * ic, 1, taps}, 0, dtype);
     } else {
-      // Rows are output channels of one group after another, columns (kh, kw, ic).
-      work.packed =
-          packed_constant(form.weight, {form.out_channels, taps, ic}, {taps * ic, 1, taps}, 0, dtype, form.groups);
+      // One group's panels after another's; a group that ends within a register is left to plain loops.
+      const int64_t rows = form.out_channels / form.groups, width = std::min<int64_t>(rows, 64);
+      if (dtype != DType::f32 || (rows < 64 ? rows % 16 : rows % 64) != 0) return false;
+      work.packed = view_constant(form.weight, {form.out_channels / width, taps, ic, width},
+                                  {width * taps * ic, 1, taps, taps * ic}, dtype);
     }
     const Sym n0 = Sym::index("n0", work.batch), h0 = Sym::index("h0", work.out_h), w0 = Sym::index("w0", work.out_w),
               c0 = Sym::index("c0", work.out_channels);
@@ -280,59 +282,64 @@ class TemplateBuilder {
     return true;
   }
 
-  BufferId plain_constant(TensorId weight, std::vector<int64_t> sizes, std::vector<int64_t> strides, DType dtype) {
+  // A strided view of a contiguous weight.
+  BufferId view_constant(TensorId weight, std::vector<int64_t> sizes, std::vector<int64_t> strides, DType dtype) {
     Buffer buffer;
     buffer.kind = BufferKind::constant;
     buffer.name = loops_[weight].name + ".taps";
     buffer.dtype = dtype;
     buffer.constant_sizes = sizes;
-    buffer.elements = sizes[0] * sizes[1];
+    int64_t elements = 1;
+    for (int64_t size : sizes) elements *= size;
+    buffer.elements = elements;
     RecipeStep load{"load"}, view{"as_strided"};
     load.weight = loops_[weight].weight.index;
-    view.sizes = sizes;
-    view.strides = strides;
+    view.sizes = std::move(sizes);
+    view.strides = std::move(strides);
     buffer.recipe = {load, view};
     return shared(std::move(buffer));
   }
 
   // The packed form of a weight seen as a [rows, columns…] matrix with these strides (over the contiguous weight).
   BufferId packed_constant(TensorId weight, std::vector<int64_t> sizes, std::vector<int64_t> strides, int64_t offset,
-                           DType dtype, int64_t groups) {
+                           DType dtype) {
     Buffer buffer;
     buffer.kind = BufferKind::constant;
     buffer.name = loops_[weight].name + ".packed";
     buffer.dtype = dtype;
+    const int64_t g = dtype == DType::bf16 ? 2 : 1, rows = sizes[0];
+    // Channels are read in pairs: an odd count gets a channel of zeros.
+    const bool odd = sizes.size() > 2 && sizes.back() % g != 0;
     int64_t columns = 1;
-    for (size_t d = 1; d < sizes.size(); ++d) columns *= sizes[d];
-    const int64_t g = dtype == DType::bf16 ? 2 : 1, rows = sizes[0] / groups;
+    for (size_t d = 1; d < sizes.size(); ++d) columns *= sizes[d] + (odd && d + 1 == sizes.size() ? 1 : 0);
     const int64_t rest = rows % 64, width = (rest + 15) / 16 * 16;
-    const int64_t per_group = (rows / 64 * 64 + width) * ((columns + g - 1) / g * g);
+    const int64_t elements = (rows / 64 * 64 + width) * ((columns + g - 1) / g * g);
     buffer.constant_sizes = {sizes[0], columns};
-    buffer.elements = per_group * groups;
+    buffer.elements = elements;
     RecipeStep load{"load"};
     load.weight = loops_[weight].weight.index;
-    for (int64_t group = 0; group < groups; ++group) {
-      RecipeStep view{"as_strided"}, pack{"pack"};
-      view.sizes = sizes;
-      view.sizes[0] = rows;
-      view.strides = strides;
-      view.offset = offset + group * rows * strides[0];
-      pack.k_group = g;
-      buffer.recipe.push_back(load);
-      buffer.recipe.push_back(view);
-      if (sizes.size() > 2) {
-        RecipeStep flat{"as_strided"};
-        flat.sizes = {rows, columns};
-        flat.strides = {columns, 1};
-        buffer.recipe.push_back(flat);
-      }
-      buffer.recipe.push_back(pack);
+    RecipeStep view{"as_strided"}, pack{"pack"};
+    view.sizes = sizes;
+    view.strides = strides;
+    view.offset = offset;
+    pack.k_group = g;
+    buffer.recipe.push_back(load);
+    buffer.recipe.push_back(view);
+    if (odd) {
+      RecipeStep ones{"mul_scalar"}, zeros{"mul_scalar"}, concat{"concat"};  // both sides of the concat are numbers
+      ones.value = 1;
+      view.sizes.back() = 1;
+      concat.count = 2;
+      concat.dim = static_cast<int64_t>(sizes.size()) - 1;
+      buffer.recipe.insert(buffer.recipe.end(), {ones, load, view, zeros, concat});
     }
-    if (groups > 1) {
-      RecipeStep concat{"concat"};
-      concat.count = groups;
-      buffer.recipe.push_back(concat);
+    if (sizes.size() > 2) {
+      RecipeStep flat{"as_strided"};
+      flat.sizes = {rows, columns};
+      flat.strides = {columns, 1};
+      buffer.recipe.push_back(flat);
     }
+    buffer.recipe.push_back(pack);
     return shared(std::move(buffer));
   }
 

@@ -310,9 +310,26 @@ ExprEmitter::Value ExprEmitter::check_index(const Expr& expr) {
   return define(format("sel({}, splat_i64(0), {})", bad, index.text), true, DType::i64);
 }
 
+// a * b + c with one rounding, where the product is used for nothing else so far.
+std::optional<ExprEmitter::Value> ExprEmitter::emit_fused(const Expr& expr) {
+  if (expr.dtype != DType::f32 || (expr.op != ScalarOp::add && expr.op != ScalarOp::sub)) return std::nullopt;
+  for (size_t p = 0; p < 2; ++p) {
+    const Expr product = pool_[expr.args[p]];
+    if (product.kind != ExprKind::op || product.op != ScalarOp::mul || done_.contains(expr.args[p])) continue;
+    Value a = emit(product.args[0]), b = emit(product.args[1]), c = emit(expr.args[1 - p]);
+    const bool vector = a.is_vector || b.is_vector || c.is_vector;
+    if (vector) a = as_vector(a), b = as_vector(b), c = as_vector(c);
+    const char* minus_product = expr.op == ScalarOp::sub && p == 1 ? "-" : "";
+    const char* minus_rest = expr.op == ScalarOp::sub && p == 0 ? "-" : "";
+    return define(format("mad({}{}, {}, {}{})", minus_product, a.text, b.text, minus_rest, c.text), vector, expr.dtype);
+  }
+  return std::nullopt;
+}
+
 ExprEmitter::Value ExprEmitter::emit_op(const Expr& expr) {
   if (expr.op == ScalarOp::where) return emit_where(expr);
   if (expr.op == ScalarOp::check_index) return check_index(expr);
+  if (auto fused = emit_fused(expr)) return *fused;
   std::vector<Value> args;
   bool vector = false;
   for (ExprId arg : expr.args) {

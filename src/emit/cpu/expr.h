@@ -1,6 +1,7 @@
 // Scalar expressions as C++ text over the prelude, for one value or for LANES values at once.
 #pragma once
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -78,6 +79,7 @@ class ExprEmitter {
  private:
   Value emit_new(const Expr& expr);
   Value emit_op(const Expr& expr);
+  std::optional<Value> emit_fused(const Expr& expr);
   Value emit_where(const Expr& expr);
   Value emit_load(const Expr& expr);
   Value emit_index(const Sym& sym);
