@@ -99,6 +99,58 @@ void copy_factor(Loops& loops, TensorId reader, bool second) {
 
 }  // namespace
 
+bool copies_device(const Loops& loops, TensorId id) {
+  const LoopTensor& t = loops[id];
+  if (t.kind != TensorKind::computed || loops.pool[t.body].kind != ExprKind::load) return false;
+  const Expr& load = loops.pool[t.body];
+  const LoopTensor& source = loops[load.tensor];
+  if (source.device == t.device || source.dtype != t.dtype || source.sizes != t.sizes) return false;
+  for (size_t d = 0; d < t.vars.size(); ++d)
+    if (loops.pool.as_index(load.args[d]) != t.vars[d]) return false;
+  return true;
+}
+
+void separate_devices(Loops& loops) {
+  for (size_t i = 0; i < loops.tensors.size(); ++i) {
+    const TensorId reader{static_cast<int32_t>(i)};
+    if (loops[reader].kind != TensorKind::computed) continue;
+    for (TensorId source : loaded_tensors(loops, loops[reader].body)) {
+      const LoopTensor& x = loops[source];
+      const LoopTensor& r = loops[reader];
+      if (x.device == r.device) continue;
+      // An earlier reader on this device may have had the copy made.
+      TensorId id;
+      for (size_t c = 0; c < i; ++c) {
+        const TensorId candidate{static_cast<int32_t>(c)};
+        if (loops[candidate].device == r.device && copies_device(loops, candidate) &&
+            loops.pool[loops[candidate].body].tensor == source)
+          id = candidate;
+      }
+      const bool made = !id;
+      if (made) {
+        LoopTensor copy = copy_of(loops, reader, x.name + "." + r.device.type);
+        copy.dtype = x.dtype;
+        copy.sizes = x.sizes;
+        copy.strides = x.strides;
+        std::vector<ExprId> index;
+        for (size_t d = 0; d < x.sizes.size(); ++d) {
+          copy.vars.push_back(Sym::index(format("i{}", d), x.sizes[d]));
+          index.push_back(loops.pool.index(copy.vars.back()));
+        }
+        copy.body = loops.pool.load(source, x.dtype, index);
+        id = insert_before(loops, reader, std::move(copy));
+      }
+      LoopTensor& changed = loops[TensorId{reader.index + made}];
+      changed.body =
+          loops.pool.rewrite(changed.body, {}, [&](const Expr& load, const std::vector<ExprId>& at) -> ExprId {
+            return load.tensor == source ? loops.pool.load(id, loops[id].dtype, at) : ExprId{};
+          });
+      // The reader, moved up, is looked at again for other sources.
+      break;
+    }
+  }
+}
+
 void make_copy(Loops& loops, const CopyWish& wish) {
   if (wish.source)
     copy_conv_input(loops, wish.reader, wish.source);

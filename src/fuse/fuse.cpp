@@ -167,6 +167,13 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
         continue;
       }
     }
+    if (const TensorId id = group.members[0]; program[id].kind == Kind::copy) {
+      Kernel copy;
+      copy.reads = {program[id].uses.at(0).tensor};
+      copy.writes = {id};
+      kernels.push_back(std::move(copy));
+      continue;
+    }
     for (Kernel& kernel : build_nest(program, schedule, group)) kernels.push_back(std::move(kernel));
   }
   for (const CopyWish& wish : program.wishes)
@@ -184,7 +191,12 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
   }
   // A kernel all of whose results are recomputed elsewhere writes nothing.
   std::erase_if(kernels, [](const Kernel& kernel) { return kernel.writes.empty(); });
-  schedule.kernels = in_order(program, std::move(kernels));
+  for (Kernel& kernel : in_order(program, std::move(kernels))) {
+    if (program[kernel.writes[0]].kind == Kind::copy)
+      schedule.copies.push_back({kernel.reads[0], kernel.writes[0], static_cast<int32_t>(schedule.kernels.size())});
+    else
+      schedule.kernels.push_back(std::move(kernel));
+  }
   for (size_t k = 0; k < schedule.kernels.size(); ++k) schedule.kernels[k].name = format("k{}", k);
   schedule.explanations = std::move(program.explanations);
   return schedule;
@@ -195,6 +207,7 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
 Result<Schedule> fuse_loops(Loops input, const Target& target, const FuseOptions& options) {
   // Whether a template's operands fit is known only when everything has a place.
   std::set<std::string> refused, copied;
+  separate_devices(input);
   for (int attempt = 0;; ++attempt) {
     std::vector<CopyWish> wishes;
     if (auto schedule = try_fuse(input, target, options, refused, copied, wishes)) {

@@ -88,6 +88,7 @@ class Grouper {
     g.members = {id};
     g.is_template = item.kind == Kind::contract;
     g.flexible = item.kind == Kind::map;
+    g.closed = item.kind == Kind::copy;
     std::vector<int> dims = real_dims(program_, id);
     // A scan walks its dim in order, in a kernel of its own.
     std::vector<ExprId> reductions;
@@ -326,7 +327,11 @@ class Grouper {
     std::vector<Group> kept;
     for (Group& g : program_.groups) {
       if (g.members.empty()) continue;
-      for (TensorId member : g.members) program_[member].group = static_cast<int32_t>(kept.size());
+      for (TensorId member : g.members) {
+        program_[member].group = static_cast<int32_t>(kept.size());
+        TD_CHECK(loops_[member].device == loops_[g.members[0]].device, "`{}` and `{}` on two devices share a kernel",
+                 loops_[member].name, loops_[g.members[0]].name);
+      }
       kept.push_back(std::move(g));
     }
     program_.groups = std::move(kept);

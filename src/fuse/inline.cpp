@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "fuse/copies.h"
 #include "fuse/program.h"
 
 namespace toroid::fuse {
@@ -76,7 +77,7 @@ void merge_equal(Loops& loops) {
     std::vector<TensorId>& same_body = known[{tensor.body.index, tensor.dtype}];
     auto equal = std::find_if(same_body.begin(), same_body.end(), [&](TensorId other) {
       const SymList &a = loops[other].sizes, &b = tensor.sizes;
-      return a == b;
+      return a == b && loops[other].device == tensor.device;
     });
     if (equal == same_body.end())
       same_body.push_back(id);
@@ -102,6 +103,11 @@ void classify(Program& program) {
     std::vector<ExprId> reductions;
     collect_reductions(loops.pool, item.body, reductions);
     item.kind = reductions.empty() ? Kind::map : Kind::reduction;
+    if (copies_device(loops, TensorId{static_cast<int32_t>(i)})) {
+      item.kind = Kind::copy;
+      item.stored = true;
+      continue;
+    }
     if (ExprId contraction = find_contraction(loops.pool, item.body)) {
       const Expr& sum = loops.pool[contraction];
       // Small products are cheaper as plain loops inside a neighbour.
@@ -166,6 +172,7 @@ void inline_maps(Program& program) {
     const int64_t own = std::max<int64_t>(program.elements_at_hints(id), 1);
     for (TensorId reader : item.readers) {
       const Item& r = program[reader];
+      operand |= r.kind == Kind::copy;
       if (r.kind == Kind::contract) {
         std::vector<ExprId> loads;
         // Of attention the operands, but not what the score reads.

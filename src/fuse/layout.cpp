@@ -129,7 +129,12 @@ void choose_places(Program& program, Schedule& schedule) {
         place.strides = output.strides;
         break;
       }
-      if (buffer.kind == BufferKind::temporary) {
+      if (program[id].kind == Kind::copy) {
+        // As its source lies, so that one run of bytes goes over.
+        buffer.kind = BufferKind::temporary;
+        buffer.output = -1;
+        place.strides = schedule.place(program[id].uses.at(0).tensor).strides;
+      } else if (buffer.kind == BufferKind::temporary) {
         std::vector<int> order = program[id].is_output ? memory_order(program, tensor.sizes, {})
                                                        : memory_order(program, tensor.sizes, tensor.strides);
         if (wants_channels_last[i]) order = channels_last;

@@ -15,6 +15,7 @@ enum class Kind : uint8_t {
   map,        // one expression an element
   reduction,  // a reduce or scan somewhere in the body
   contract,   // the sum of a product of two loads: a matrix product or convolution
+  copy,       // a tensor of another device, as it is
 };
 
 // One load of a tensor inside a body.

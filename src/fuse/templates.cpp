@@ -287,6 +287,7 @@ class TemplateBuilder {
     Buffer buffer;
     buffer.kind = BufferKind::constant;
     buffer.name = loops_[weight].name + ".taps";
+    buffer.device = loops_[weight].device;
     buffer.dtype = dtype;
     buffer.constant_sizes = sizes;
     int64_t elements = 1;
@@ -306,6 +307,7 @@ class TemplateBuilder {
     Buffer buffer;
     buffer.kind = BufferKind::constant;
     buffer.name = loops_[weight].name + ".packed";
+    buffer.device = loops_[weight].device;
     buffer.dtype = dtype;
     const int64_t g = dtype == DType::bf16 ? 2 : 1, rows = sizes[0];
     // Channels are read in pairs: an odd count gets a channel of zeros.
@@ -346,7 +348,7 @@ class TemplateBuilder {
   // Tied weights and repeated uses share one constant.
   BufferId shared(Buffer buffer) {
     auto same = [&](const Buffer& other) {
-      if (other.kind != BufferKind::constant || other.dtype != buffer.dtype ||
+      if (other.kind != BufferKind::constant || other.device != buffer.device || other.dtype != buffer.dtype ||
           other.recipe.size() != buffer.recipe.size())
         return false;
       for (size_t i = 0; i < buffer.recipe.size(); ++i) {

@@ -32,6 +32,7 @@ class Parser {
     TD_CHECK_OK(parse_kernels());
     plan.offsets = std::move(offsets_);
     plan.schedule = std::move(schedule_);
+    list_operations(plan);
     return plan;
   }
 
@@ -241,6 +242,8 @@ class Parser {
       TD_TRY(arena.device, parse_device());
       plan.arenas.push_back(std::move(arena));
     }
+    // Streams and operations follow from the kernels and copies.
+    while (lexer_.at("stream") || lexer_.at("launch") || lexer_.at("copy") || lexer_.at("wait")) lexer_.rest_of_line();
     for (auto [word, field] :
          {std::pair("peak", &Plan::peak_bytes), std::pair("lower_bound", &Plan::lower_bound_bytes),
           std::pair("weights", &Plan::weights_bytes), std::pair("mutated", &Plan::mutated_bytes),

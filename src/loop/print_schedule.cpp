@@ -232,6 +232,18 @@ std::string storage_text(const Schedule& schedule, const std::vector<std::string
   return out;
 }
 
+std::string operation_text(const Schedule& schedule, const Operation& operation) {
+  const auto subject = static_cast<size_t>(operation.subject);
+  switch (operation.kind) {
+    case Operation::Kind::launch: return format("launch @{} on {}", schedule.kernels[subject].name, operation.stream);
+    case Operation::Kind::copy:
+      return format("copy %{} to %{} on {}", schedule.loops[schedule.copies[subject].from].name,
+                    schedule.loops[schedule.copies[subject].to].name, operation.stream);
+    case Operation::Kind::wait: return format("wait {} on {}", operation.subject, operation.stream);
+  }
+  return "";
+}
+
 std::string whole_text(const Schedule& schedule, const Plan* plan) {
   const std::vector<std::string> names = buffer_names(schedule);
   std::string out = print_head(schedule.loops, plan ? "plan" : "schedule", declared_tensors(schedule));
@@ -239,6 +251,11 @@ std::string whole_text(const Schedule& schedule, const Plan* plan) {
   if (plan) {
     for (const Arena& arena : plan->arenas)
       append(out, "  arena {}{}\n", to_string(arena.bytes), on_device(arena.device));
+    // On one stream the operations are the kernels in order.
+    for (const Device& device : plan->streams)
+      if (plan->streams.size() > 1) append(out, "  stream {}\n", quoted(to_string(device)));
+    for (const Operation& operation : plan->operations)
+      if (plan->streams.size() > 1) append(out, "  {}\n", operation_text(schedule, operation));
     append(out, "  peak {} lower_bound {} weights {} mutated {} intermediate {} moved {}\n", plan->peak_bytes,
            plan->lower_bound_bytes, plan->weights_bytes, plan->mutated_bytes, plan->intermediate_bytes,
            plan->bytes_moved);

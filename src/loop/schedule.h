@@ -166,11 +166,21 @@ struct Arena {
   Sym bytes = 0;
 };
 
+// One entry of the plan's list. Each device works through a queue of its own, its stream; where the list goes on to
+// another stream, that one first waits for the stream before it.
+struct Operation {
+  enum class Kind : uint8_t { launch, copy, wait } kind = Kind::launch;
+  int32_t stream = 0;
+  int32_t subject = 0;  // launch: the kernel; copy: of Schedule::copies; wait: the stream that must have come this far
+};
+
 // Every temporary at an offset of its device's arena, and what that costs.
 struct Plan {
   Schedule schedule;
   std::vector<Sym> offsets;   // per buffer: bytes in the arena (temporaries) or in weights.bin (constants)
   std::vector<Arena> arenas;  // of the devices that have temporaries
+  std::vector<Device> streams;
+  std::vector<Operation> operations;
   int64_t weights_bytes = 0;
   int64_t mutated_bytes = 0;       // mutated constants stand first in weights.bin
   int64_t peak_bytes = 0;          // arenas at the hints
@@ -178,6 +188,10 @@ struct Plan {
   int64_t intermediate_bytes = 0;  // written by kernels beyond the outputs, at the hints
   int64_t bytes_moved = 0;         // at the hints
 };
+
+// Fills streams and operations from the schedule: a copy runs on the stream of the device that it goes to, or comes
+// from when it goes to the CPU.
+void list_operations(Plan& plan);
 
 std::string print_schedule(const Schedule& schedule);
 std::string print_plan(const Plan& plan);

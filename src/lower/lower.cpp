@@ -131,6 +131,10 @@ class Lowering {
     if (!results) return fail(std::move(results.error()).with("at " + node_text(graph_, node)));
     TD_CHECK(results->size() >= node.outputs.size(), "`{}` lowered to {} results of {}", node.op, results->size(),
              node.outputs.size());
+    // What the row made lies where its result does.
+    if (!node.outputs.empty() && node.outputs[0].valid())
+      for (size_t t = before; t < loops_.tensors.size(); ++t)
+        loops_.tensors[t].device = graph_[node.outputs[0]].type.device;
     bool alias = false;
     const bool view = row->views(call);
     if (view) for_each_tensor(node, [&](ValueId id) { alias = alias || aliases_[static_cast<size_t>(id.index)]; });

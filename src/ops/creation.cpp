@@ -300,13 +300,19 @@ DType cast_dtype(const Call& call) {
   return call.dtype("dtype").value_or(call.type("self").dtype);
 }
 
+Device cast_device(const Call& call) {
+  for (const char* like : {"other", "tensor"})
+    if (call.schema().find_arg(like) >= 0) return call.type(like).device;
+  return device_of(call);
+}
+
 void add_casts(OpTable& ops) {
   // Aliases where nothing changes; else a copy by memory_format.
   for (const char* form : {"to.device", "to.dtype", "to.dtype_layout", "to.other", "type_as.default"}) {
     std::string name = format("aten.{}", form);
     auto aliases = [](const Call& call) {
       bool copies = call.schema().find_arg("copy") >= 0 && call.flag("copy");
-      return !copies && cast_dtype(call) == call.type("self").dtype;
+      return !copies && cast_dtype(call) == call.type("self").dtype && cast_device(call) == call.type("self").device;
     };
     OpRow& row = ops.add(name);
     row.infer([aliases](const Call& call) -> Types {
@@ -314,6 +320,7 @@ void add_casts(OpTable& ops) {
          bool given = call.schema().find_arg("memory_format") >= 0 && call.has("memory_format");
          TensorType type = x;
          type.dtype = cast_dtype(call);
+         type.device = cast_device(call);
          if (is_complex(type.dtype)) return fail(Kind::unsupported_op, "`{}` of a complex dtype", call.op());
          if (!aliases(call) || given) type.strides = format_strides(call, x);
          return one(std::move(type));

@@ -151,6 +151,23 @@ Result<Plan> plan_memory(Schedule schedule) {
     }
     plan.bytes_moved += at_hints(kernel.bytes);
   }
+  // A copy comes before its kernel and after the one before that: both of its ends are alive at both.
+  for (const Copy& copy : schedule.copies) {
+    for (TensorId id : {copy.from, copy.to}) {
+      const BufferId buffer = schedule.place(id).buffer;
+      used.insert(buffer);
+      if (schedule[buffer].kind != BufferKind::temporary) continue;
+      const int first = std::max(copy.before - 1, 0);
+      const Sym bytes = aligned(schedule[buffer].elements * Sym(dtype_bytes(schedule[buffer].dtype)));
+      auto [found, is_new] = life_of.emplace(buffer, lives.size());
+      if (is_new) lives.push_back({buffer, first, copy.before, bytes, at_hints(bytes)});
+      Life& life = lives[found->second];
+      life.first = std::min(life.first, first);
+      life.last = std::max(life.last, copy.before);
+    }
+    plan.bytes_moved +=
+        2 * at_hints(schedule[schedule.place(copy.to).buffer].elements) * dtype_bytes(schedule.loops[copy.to].dtype);
+  }
   // What is written back after the last kernel lives to the end.
   for (const LoopOutput& output : schedule.loops.outputs) {
     if (!output.tensor) continue;
@@ -191,6 +208,7 @@ Result<Plan> plan_memory(Schedule schedule) {
   }
   plan.weights_bytes = at;
   plan.schedule = std::move(schedule);
+  list_operations(plan);
   return plan;
 }
 

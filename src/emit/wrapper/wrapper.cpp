@@ -60,9 +60,10 @@ class Wrapper {
   Result<std::string> text() {
     out_ = std::string(head) + abi_text + helpers + "\n";
     std::set<std::string> declared;
-    for (const KernelSource& kernel : kernels_)
-      if (declared.insert(kernel.symbol).second)
-        line(format("extern \"C\" void {}(char* const* p, const i64* s, i64 begin, i64 end);", kernel.symbol));
+    for (size_t k = 0; k < kernels_.size(); ++k)
+      if (is_host(schedule_.kernels[k].device) && declared.insert(kernels_[k].symbol).second)
+        line(format("extern \"C\" void {}(char* const* p, const i64* s, i64 begin, i64 end);", kernels_[k].symbol));
+    for (const Device& device : plan_.streams) declare_device(device);
     TD_CHECK_OK(check_function());
     TD_CHECK_OK(run_function());
     model();
@@ -71,6 +72,28 @@ class Wrapper {
 
  private:
   void line(std::string_view text) { out_.append(text).append("\n"); }
+  static bool is_host(const Device& device) { return device == Device{}; }
+  // Ends the names of what belongs to a device: nothing for the CPU, `_fake`, `_fake_1`.
+  static std::string suffix(const Device& device) {
+    if (is_host(device)) return "";
+    return "_" + device.type + (device.index ? format("_{}", device.index) : "");
+  }
+  // The device's runtime: memory, its copy of weights.bin, and a queue that takes launches by the kernel's name.
+  void declare_device(const Device& device) {
+    if (is_host(device)) return;
+    const std::string d = "td" + suffix(device);
+    line(format("extern \"C\" char* {}_alloc(void* host, i64 bytes);", d));
+    line(format("extern \"C\" char* {}_weights(void* host, char* weights, i64 bytes);", d));
+    line(
+        format("extern \"C\" int32_t {}_copy(void* host, i64 stream, char* to, const char* from, i64 bytes, "
+               "int32_t to_device);",
+               d));
+    line(
+        format("extern \"C\" int32_t {}_launch(void* host, i64 stream, const char* kernel, char* const* p, "
+               "const i64* s, i64 units, i64 grain);",
+               d));
+    line(format("extern \"C\" int32_t {}_wait(void* host, i64 stream, i64 awaited);", d));
+  }
   std::string c(const Sym& sym) const {
     return to_c(sym, [](const std::string& name) { return name; });
   }
@@ -207,8 +230,10 @@ class Wrapper {
     switch (buffer.kind) {
       case BufferKind::input: return format("x{}", buffer.input);
       case BufferKind::output: return format("y{}", buffer.output);
-      case BufferKind::constant: return format("weights + {}", c(plan_.offsets[static_cast<size_t>(id.index)]));
-      case BufferKind::temporary: return format("arena + {}", c(plan_.offsets[static_cast<size_t>(id.index)]));
+      case BufferKind::constant:
+        return format("weights{} + {}", suffix(buffer.device), c(plan_.offsets[static_cast<size_t>(id.index)]));
+      case BufferKind::temporary:
+        return format("arena{} + {}", suffix(buffer.device), c(plan_.offsets[static_cast<size_t>(id.index)]));
     }
     return "0";
   }
@@ -268,18 +293,44 @@ class Wrapper {
     }
     for (const Arena& arena : plan_.arenas) {
       if (arena.bytes == Sym(0)) continue;
-      line(format("  char* const arena = (char*)table->alloc(host, {});", c(arena.bytes)));
-      line("  if (!arena) return td_fail(e, 2, \"out of memory\");");
+      const std::string tail = suffix(arena.device);
+      const std::string alloc = is_host(arena.device) ? "(char*)table->alloc" : format("td{}_alloc", tail);
+      line(format("  char* const arena{} = {}(host, {});", tail, alloc, c(arena.bytes)));
+      line(format("  if (!arena{}) return td_fail(e, 2, \"out of memory\");", tail));
     }
+    for (const Device& device : plan_.streams)
+      if (!is_host(device))
+        line(format("  char* const weights{0} = td{0}_weights(host, weights, {1}); (void)weights{0};", suffix(device),
+                    plan_.weights_bytes));
     line("  i64 failed = 0; (void)failed;");
-    for (size_t k = 0; k < kernels_.size(); ++k) kernel_lines(k);
+    for (const Operation& operation : plan_.operations) operation_lines(operation);
     line("  if (failed) return td_fail(e, 3, \"an index is out of range\");");
     write_back();
     line("  return 0;\n}");
     return {};
   }
 
-  void kernel_lines(size_t k) {
+  void operation_lines(const Operation& operation) {
+    const auto subject = static_cast<size_t>(operation.subject);
+    if (operation.kind == Operation::Kind::launch) return kernel_lines(subject, operation.stream);
+    if (operation.kind == Operation::Kind::wait) {
+      // The CPU's stream is this function itself: it has come as far as the text has. For the CPU to wait, the other
+      // device's queue is emptied.
+      const bool host = is_host(plan_.streams[static_cast<size_t>(operation.stream)]);
+      const Device& device = plan_.streams[host ? subject : static_cast<size_t>(operation.stream)];
+      return line(format("  if (int32_t bad = td{}_wait(host, {}, {})) return bad;", suffix(device), operation.stream,
+                         operation.subject));
+    }
+    const Copy& copy = schedule_.copies[subject];
+    const Device &from = loops_[copy.from].device, &to = loops_[copy.to].device;
+    const Buffer& buffer = schedule_[schedule_.place(copy.to).buffer];
+    line(format("  // %{} to %{}", loops_[copy.from].name, loops_[copy.to].name));
+    line(format("  if (int32_t bad = td{}_copy(host, {}, {}, {}, {}, {})) return bad;", suffix(is_host(to) ? from : to),
+                operation.stream, pointer(schedule_.place(copy.to).buffer), pointer(schedule_.place(copy.from).buffer),
+                c(buffer.elements * Sym(dtype_bytes(buffer.dtype))), is_host(to) ? 0 : 1));
+  }
+
+  void kernel_lines(size_t k, int32_t stream) {
     const Kernel& kernel = schedule_.kernels[k];
     const KernelSource& source = kernels_[k];
     const std::string where = kernel.where.text();
@@ -302,8 +353,12 @@ class Wrapper {
     }
     line(format("    const i64 units = {};", units));
     line(format("    if (table->mark) table->mark(host, {}, 0);", k));
-    line(format("    if (units > 0) table->parallel(host, {}, p, s, units, {}, {});", source.symbol, source.grain,
-                c(kernel.nanoseconds)));
+    if (is_host(kernel.device))
+      line(format("    if (units > 0) table->parallel(host, {}, p, s, units, {}, {});", source.symbol, source.grain,
+                  c(kernel.nanoseconds)));
+    else
+      line(format("    if (int32_t bad = td{}_launch(host, {}, \"{}\", p, s, units, {})) return bad;",
+                  suffix(kernel.device), stream, source.symbol, source.grain));
     line(format("    if (table->mark) table->mark(host, {}, 1); }}{}", k, source.scratch_bytes != "0" ? " }" : ""));
   }
 
