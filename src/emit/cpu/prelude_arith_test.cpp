@@ -293,6 +293,22 @@ INL T plus(T a, T b) { return sel(lt(a, b), (T)((u64)a + (u64)b * (u64)a), neg(a
   }
 }
 
+// One rounding where the CPU fuses, two where it does not; single values as vectors.
+TEST(PreludeArith, MultiplyAdd) {
+  const std::string text = R"(
+INL vf32 mad_of(vf32 a, vf32 b) { return mad(a, b, neg(a)); }
+INL f32 mad_of(f32 a, f32 b) { return mad(a, b, neg(a)); }
+)" + pairs_text("mad_of", "f32", "f32");
+  for (const MathTarget& target : math_targets()) {
+    SCOPED_TRACE(format("{} {}", target.compiler, target.flags));
+    const PreludeLibrary library(text, target);
+    check_pairs<float, float>(library, "mad_of", [&](float a, float b) {
+      const volatile float product = a * b;
+      return target.lanes > 4 ? std::fma(a, b, -a) : product - a;
+    });
+  }
+}
+
 TEST(PreludeArith, FloatPairs) {
   std::string text;
   for (const char* type : {"f32", "f64"}) {
