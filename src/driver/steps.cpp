@@ -61,7 +61,7 @@ Status emit_step(Work& work) {
   options.threads = work.options.threads;
   options.recipes = sources.recipes_json;
   TD_TRY(sources.wrapper, emit::emit_wrapper(sources.plan, sources.kernels, options));
-  sources.report = emit::report_json(sources.plan, sources.kernels, options);
+  sources.report = emit::report_json(sources.plan, sources.kernels);
   work.product = std::move(sources);
   return {};
 }

@@ -92,8 +92,8 @@ class Matcher {
     if (!is_op(minus, ScalarOp::sub)) return false;
     const Expr score = pool_[minus.args[0]], high = pool_[minus.args[1]];
     if (score.kind != ExprKind::load || high.kind != ExprKind::load || !at(score, space)) return false;
-    if (!row_reduction(high, ReduceOp::max, minus.args[0], space)) return false;
-    if (!row_reduction(total, ReduceOp::sum, exponential, space)) return false;
+    if (!row_reduction(high, ReduceOp::max, minus.args[0])) return false;
+    if (!row_reduction(total, ReduceOp::sum, exponential)) return false;
 
     // The score down to one product of q and k.
     product_ = {};
@@ -173,7 +173,7 @@ class Matcher {
   }
 
   // `load` reads a tensor that is op(j: term) at the row of space.
-  bool row_reduction(const Expr& load, ReduceOp op, ExprId term, const SymList& space) {
+  bool row_reduction(const Expr& load, ReduceOp op, ExprId term) {
     const LoopTensor& tensor = loops_[load.tensor];
     if (tensor.kind != TensorKind::computed || !hide(load.tensor)) return false;
     const Expr reduce = pool_[program_[load.tensor].body];
@@ -188,7 +188,6 @@ class Matcher {
       if (tensor.vars[d].is_symbol()) names[tensor.vars[d].symbol_name()] = *sym;
     }
     names[reduce.vars[0].symbol_name()] = j_;
-    (void)space;
     return pool_.rewrite(reduce.args[0], names, nullptr) == term;
   }
 

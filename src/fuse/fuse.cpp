@@ -113,7 +113,7 @@ void collect_reads(const Program& program, const Kernel& kernel, std::vector<Ten
 }
 
 // Kernels after everything that they read; among those that are ready, the one whose first tensor comes first.
-std::vector<Kernel> in_order(const Program& program, std::vector<Kernel> kernels) {
+std::vector<Kernel> in_order(std::vector<Kernel> kernels) {
   std::map<TensorId, size_t> writer;
   for (size_t k = 0; k < kernels.size(); ++k)
     for (TensorId id : kernels[k].writes) writer[id] = k;
@@ -134,7 +134,6 @@ std::vector<Kernel> in_order(const Program& program, std::vector<Kernel> kernels
     done[next] = true;
     ordered.push_back(std::move(kernels[next]));
   }
-  (void)program;
   return ordered;
 }
 
@@ -174,7 +173,7 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
       kernels.push_back(std::move(copy));
       continue;
     }
-    for (Kernel& kernel : build_nest(program, schedule, group)) kernels.push_back(std::move(kernel));
+    kernels.push_back(build_nest(program, schedule, group));
   }
   for (const CopyWish& wish : program.wishes)
     if (copied.insert(format("{} {}", program.loops[wish.reader].name, wish.second)).second) wishes.push_back(wish);
@@ -191,7 +190,7 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
   }
   // A kernel all of whose results are recomputed elsewhere writes nothing.
   std::erase_if(kernels, [](const Kernel& kernel) { return kernel.writes.empty(); });
-  for (Kernel& kernel : in_order(program, std::move(kernels))) {
+  for (Kernel& kernel : in_order(std::move(kernels))) {
     if (program[kernel.writes[0]].kind == Kind::copy)
       schedule.copies.push_back({kernel.reads[0], kernel.writes[0], static_cast<int32_t>(schedule.kernels.size())});
     else

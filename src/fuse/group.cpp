@@ -262,9 +262,8 @@ class Grouper {
   // which threads can share.
   bool rows_fit(const Group& g) {
     const int64_t points = program_.at_hints(product(g.outer));
-    int64_t longest = 0, maps = 0;
+    int64_t longest = 0;
     for (TensorId member : g.members) {
-      if (program_[member].kind == Kind::map && !g.outer_dims.at(member).empty()) ++maps;
       int64_t row = program_.elements_at_hints(member) / std::max<int64_t>(points, 1);
       longest = std::max(longest, row * dtype_bytes(loops_[member].dtype));
       for (const Use& use : program_[member].uses)

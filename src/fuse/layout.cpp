@@ -29,7 +29,7 @@ std::vector<int> memory_order(const Program& program, const SymList& sizes, cons
   return order;
 }
 
-Sym extent_of(const SymList& sizes, const SymList& strides) {
+Sym span_of(const SymList& sizes, const SymList& strides) {
   Sym last = 1;
   for (size_t d = 0; d < sizes.size(); ++d) last += (sizes[d] - Sym(1)) * strides[d];
   for (const Sym& size : sizes)
@@ -94,7 +94,7 @@ void choose_places(Program& program, Schedule& schedule) {
       buffer.kind = BufferKind::input;
       buffer.input = tensor.input;
       place.strides = tensor.strides.size() == tensor.sizes.size() ? tensor.strides : contiguous_strides(tensor.sizes);
-      buffer.elements = extent_of(tensor.sizes, place.strides);
+      buffer.elements = span_of(tensor.sizes, place.strides);
     } else if (tensor.kind == TensorKind::weight || tensor.kind == TensorKind::constant) {
       buffer.kind = BufferKind::constant;
       place.strides = contiguous_strides(tensor.sizes);
@@ -144,7 +144,7 @@ void choose_places(Program& program, Schedule& schedule) {
       } else if (place.strides.size() != tensor.sizes.size()) {
         place.strides = contiguous_strides(tensor.sizes);
       }
-      buffer.elements = extent_of(tensor.sizes, place.strides);
+      buffer.elements = span_of(tensor.sizes, place.strides);
     }
     place.buffer = schedule.add(std::move(buffer));
     schedule.place(id) = std::move(place);

@@ -297,7 +297,6 @@ Group as_nest(Program& program, const Group& group) {
   nest.is_template = false;
   nest.flexible = false;
   const TensorId first = group.members[0];
-  std::map<TensorId, std::vector<ExprId>> unused;
   for (size_t m = 1; m < group.members.size(); ++m) {
     const TensorId member = group.members[m], before = group.members[m - 1];
     std::vector<int> dims;
@@ -323,16 +322,11 @@ Group as_nest(Program& program, const Group& group) {
 
 }  // namespace
 
-std::vector<Kernel> build_nest(Program& program, Schedule& schedule, const Group& group) {
-  std::vector<Kernel> kernels;
-  if (group.is_template) {
-    program.say(format("%{} is a plain loop: its operands fit no template", program.loops[group.members[0]].name));
-    const Group nest = as_nest(program, group);
-    kernels.push_back(NestBuilder(program, schedule, nest).build());
-  } else {
-    kernels.push_back(NestBuilder(program, schedule, group).build());
-  }
-  return kernels;
+Kernel build_nest(Program& program, Schedule& schedule, const Group& group) {
+  if (!group.is_template) return NestBuilder(program, schedule, group).build();
+  program.say(format("%{} is a plain loop: its operands fit no template", program.loops[group.members[0]].name));
+  const Group nest = as_nest(program, group);
+  return NestBuilder(program, schedule, nest).build();
 }
 
 }  // namespace toroid::fuse

@@ -101,7 +101,7 @@ void build_kernels(Program& program, Schedule& schedule);  // nest.cpp, template
 // templates.cpp: the template kernel for a contraction with these places, or nothing when its operands do not fit.
 std::optional<Kernel> match_template(Program& program, Schedule& schedule, const Group& group);
 // nest.cpp
-std::vector<Kernel> build_nest(Program& program, Schedule& schedule, const Group& group);
+Kernel build_nest(Program& program, Schedule& schedule, const Group& group);
 // layout.cpp: element address of a load or store at these indices, when they are all index expressions.
 std::optional<Sym> address(const ExprPool& pool, const Place& place, const std::vector<ExprId>& index);
 

@@ -408,15 +408,7 @@ class TemplateBuilder {
       }
       note.push_back(tensor.name);
     }
-    for (const StoreTo& store : kernel.epilogue) {
-      std::vector<ExprId> loads;
-      collect_loads(pool_, store.value, loads);
-      for (ExprId load : loads)
-        if (std::find(kernel.reads.begin(), kernel.reads.end(), pool_[load].tensor) == kernel.reads.end())
-          kernel.reads.push_back(pool_[load].tensor);
-    }
     kernel.note = join(note, " + ");
-    kernel.nanoseconds = floor_div(kernel.flops, 80);
   }
 
   Program& program_;

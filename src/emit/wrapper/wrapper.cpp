@@ -458,7 +458,7 @@ class Wrapper {
     line(format("  {}, {}, {}, {}, inputs, outputs, weights_table, {},", slots_.size(), results_.size(),
                 loops_.weights.size(), loops_.symbols.size(), plan_.weights_bytes));
     line(format("  {},\n  {}, check_inputs, run_model,", c_string(options_.recipes), options_.threads));
-    line(format("  {},\n  {}}};", c_string(report_json(plan_, kernels_, options_)), plan_.mutated_bytes));
+    line(format("  {},\n  {}}};", c_string(report_json(plan_, kernels_)), plan_.mutated_bytes));
   }
 
   const Plan& plan_;
@@ -474,8 +474,7 @@ class Wrapper {
 
 }  // namespace
 
-std::string report_json(const Plan& plan, const std::vector<KernelSource>& kernels, const WrapperOptions& options) {
-  (void)options;
+std::string report_json(const Plan& plan, const std::vector<KernelSource>& kernels) {
   const Schedule& schedule = plan.schedule;
   auto json = [](std::string_view text) {
     std::string out = "\"";
