@@ -69,6 +69,7 @@ Outcome<RunOptions> run_options(const toroid_run_options* options) {
   out.threads = o.threads;
   if (o.has_seed) out.seed = o.seed;
   out.mark = o.mark, out.mark_user = o.mark_user;
+  out.place = o.place, out.place_user = o.place_user;
   return out;
 }
 
@@ -93,6 +94,8 @@ Outcome<void> run(toroid_model* model, const toroid_tensor* inputs, size_t input
   RT_CHECK(check_tensors(inputs, input_count, "input"));
   RT_CHECK(check_tensors(outputs, output_count, "output"));
   RT_TRY(const RunOptions run_with, run_options(options));
+  if (run_with.place && (make || output_count > 0))
+    return refuse(TOROID_BAD_OPTION, "outputs are given, and `place`, which makes them");
   if (make)
     for (size_t i = 0; i < output_count; ++i) outputs[i].owner = nullptr;
   return model->model->run({inputs, input_count}, {outputs, output_count}, make, run_with);

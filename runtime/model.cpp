@@ -132,9 +132,13 @@ void* Run::place_output(int32_t index, const int64_t* sizes, const int64_t* stri
   Instance::Output& out = instance.outputs[index];
   // Filled from the input after the run.
   if (slot.alias_of_input >= 0) return instance.inputs[slot.alias_of_input].data;
+  out.made = true;
+  if (options.place) {
+    out.direct = true;
+    return options.place(options.place_user, index, sizes, strides);
+  }
   const int64_t element = recipe_dtype_bytes(slot.dtype);
   const int64_t bytes = extent_bytes(sizes, strides, slot.rank, element);
-  out.made = true;
   if (make) {
     out.direct = true;
     if (void* data = make_output(out, slot, sizes, strides, bytes)) return data;
@@ -310,7 +314,8 @@ Outcome<void> Model::shapes(std::span<const toroid_tensor> inputs, std::span<int
 
 Outcome<void> Model::run(std::span<const toroid_tensor> inputs, std::span<toroid_tensor> outputs, bool make,
                          const RunOptions& options) {
-  if (outputs.size() != static_cast<size_t>(info_->output_count))
+  const size_t output_count = static_cast<size_t>(info_->output_count);
+  if (outputs.size() != output_count && !options.place)
     return refuse(TOROID_BAD_INPUT, "expected ", info_->output_count, info_->output_count == 1 ? " output" : " outputs",
                   ", got ", static_cast<uint64_t>(outputs.size()));
   for (size_t i = 0; i < outputs.size() && !make; ++i) {
@@ -329,7 +334,7 @@ Outcome<void> Model::run(std::span<const toroid_tensor> inputs, std::span<toroid
   auto instance = take_instance();
   auto outcome = fill_inputs(*instance, inputs);
   if (outcome) {
-    instance->outputs.assign(outputs.size(), {});
+    instance->outputs.assign(output_count, {});
     for (size_t i = 0; i < outputs.size(); ++i) instance->outputs[i].target = &outputs[i];
     const int32_t limit = options.threads > 0 ? std::min(options.threads, Pool::process().threads()) : threads();
     Run run{*this, *instance, options, make, limit};
@@ -354,7 +359,7 @@ Outcome<void> Model::finish_outputs(Instance& instance) {
   for (size_t i = 0; i < instance.outputs.size(); ++i) {
     const TdSlot& slot = info_->outputs[i];
     const Instance::Output& out = instance.outputs[i];
-    if (out.direct) continue;
+    if (out.direct || !out.target) continue;
     const toroid_tensor& target = *out.target;
     const char* from = out.data;
     const int64_t *sizes = out.sizes, *strides = out.strides;

@@ -30,6 +30,8 @@ struct RunOptions {
   std::optional<uint64_t> seed;
   toroid_mark mark = nullptr;
   void* mark_user = nullptr;
+  toroid_place place = nullptr;
+  void* place_user = nullptr;
 };
 
 // What one run works with; kept for later runs, so that a steady call allocates nothing.
@@ -62,7 +64,8 @@ class Model {
 
   // The tensors are `count` structs of the caller's size each, checked by the C interface.
   Outcome<void> shapes(std::span<const toroid_tensor> inputs, std::span<int64_t> shapes);
-  // With `make`, the runtime allocates the outputs; on failure those already made are freed.
+  // With `make`, the runtime allocates the outputs; on failure those already made are freed. With options.place, the
+  // caller does, and `outputs` is empty.
   Outcome<void> run(std::span<const toroid_tensor> inputs, std::span<toroid_tensor> outputs, bool make,
                     const RunOptions& options);
   Outcome<void> set_weights(std::span<const NewWeight> weights);

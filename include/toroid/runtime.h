@@ -92,6 +92,10 @@ typedef struct toroid_load_options {
 /* Called on the running thread before (after = 0) and after (after = 1) each kernel, numbered as in the report. */
 typedef void (*toroid_mark)(void* user, int32_t kernel, int32_t after);
 
+/* Called on the running thread for each output: gives memory for these sizes and strides (rank numbers each, in
+ * elements, valid during the call), not NULL even where there are no elements; NULL ends the run as out of memory. */
+typedef void* (*toroid_place)(void* user, int32_t output, const int64_t* sizes, const int64_t* strides);
+
 typedef struct toroid_run_options {
   size_t size;
   int32_t threads; /* the most threads for this run; 0: the model's */
@@ -99,6 +103,8 @@ typedef struct toroid_run_options {
   uint64_t seed; /* for random ops, when has_seed is 1; else each run draws a fresh one */
   toroid_mark mark;
   void* mark_user;
+  toroid_place place; /* toroid_run_with: makes the outputs; the array of outputs is then empty */
+  void* place_user;
 } toroid_run_options;
 
 typedef struct toroid_model toroid_model;
