@@ -138,6 +138,9 @@ class TOROID_CXX_API GraphBuilder {
                                      const Source& source = {}, const std::vector<Claim>& claims = {});
   // Overwrites `target` (and what it views) with the contents of `value`.
   Outcome assign(Tensor target, Tensor value);
+  // Declares a symbol whose value is the only element of a tensor of integers or bools, read while the model runs.
+  Outcome read_scalar(const std::string& name, Tensor tensor, int64_t low = INT64_MIN, int64_t high = INT64_MAX,
+                      const Source& source = {});
   // A condition on sizes that must hold at run time (`s0 % 8 == 0`); `text` is said when it does not.
   Outcome check(const std::string& condition, const std::string& text = "");
 
@@ -145,6 +148,10 @@ class TOROID_CXX_API GraphBuilder {
   Outcome output(Tensor tensor, const std::string& name = "");
   Outcome size_output(const Size& size, const std::string& name = "");
   Outcome constant_output(const Argument& value, const std::string& name = "");
+
+  // Why calls so far, from the `from`th refused one on, cannot be compiled; empty text: the op has no lowering. A
+  // refused call gives results, so that a program can be put together to its end; compiling it names all of them.
+  std::vector<std::string> refusals(size_t from = 0) const;
 
   // `f32[s0, 64]`
   Expected<std::string> type_text(Tensor tensor) const;

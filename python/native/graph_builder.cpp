@@ -130,6 +130,16 @@ void bind_graph_builder(nb::module_& module) {
           [](Builder& b, Builder::Tensor target, Builder::Tensor value) { done_or_raise(b.assign(target, value)); },
           "target"_a, "value"_a, "Overwrites `target`, and what it views, with the contents of `value`.")
       .def(
+          "read_scalar",
+          [](Builder& b, const std::string& name, Builder::Tensor tensor, int64_t low, std::optional<int64_t> high,
+             nb::handle source) {
+            done_or_raise(b.read_scalar(name, tensor, low, high.value_or(INT64_MAX), to_source(source)));
+          },
+          "name"_a, "tensor"_a, "low"_a = INT64_MIN, "high"_a = nb::none(), "source"_a = nb::none(),
+          "Declares a symbol whose value is the tensor's only element, an integer or bool, read while the model runs.")
+      .def("refusals", &Builder::refusals, "start"_a = 0,
+           "Why calls so far cannot be compiled, from the start-th refused one on; empty text: the op has no lowering.")
+      .def(
           "check",
           [](Builder& b, const std::string& condition, const std::string& text) {
             done_or_raise(b.check(condition, text));

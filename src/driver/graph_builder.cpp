@@ -1,6 +1,7 @@
 // GraphBuilder's calls, converted to those of import's GraphWriter.
 #include "driver/graph_builder.h"
 
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <mutex>
@@ -92,6 +93,18 @@ Result<TensorType> to_type(const Graph& graph, const std::string& dtype, const B
       return fail(Kind::bad_graph, "{} sizes and {} strides", type.sizes.size(), type.strides.size());
   }
   return type;
+}
+
+Status declare(Graph& graph, const SymbolInfo& info) {
+  const std::string& name = info.name;
+  if (name.empty() || std::isdigit(static_cast<unsigned char>(name[0])) || printable_name(name) != name ||
+      name.find('.') != std::string::npos)
+    return fail(Kind::bad_graph, "`{}` is no name for a symbol", name);
+  if (graph.find_symbol(name)) return fail(Kind::bad_graph, "symbol `{}` is declared twice", name);
+  if (info.low > info.high)
+    return fail(Kind::bad_graph, "the range {}..{} of `{}` is empty", info.low, info.high, name);
+  graph.symbols.push_back(info);
+  return {};
 }
 
 Result<Handle> to_handle(const Builder::State& state, Builder::Tensor tensor) {
@@ -209,12 +222,7 @@ GraphBuilder& GraphBuilder::operator=(GraphBuilder&&) noexcept = default;
 
 Outcome GraphBuilder::symbol(const std::string& name, int64_t low, int64_t high, std::optional<int64_t> hint) {
   return guarded<Nothing>(*state_, [&]() -> Result<Nothing> {
-    if (name.empty() || std::isdigit(static_cast<unsigned char>(name[0])) || printable_name(name) != name ||
-        name.find('.') != std::string::npos)
-      return fail(Kind::bad_graph, "`{}` is no name for a symbol", name);
-    if (state_->graph.find_symbol(name)) return fail(Kind::bad_graph, "symbol `{}` is declared twice", name);
-    if (low > high) return fail(Kind::bad_graph, "the range {}..{} of `{}` is empty", low, high, name);
-    state_->graph.symbols.push_back({name, low, high, hint, false});
+    TD_CHECK_OK(declare(state_->graph, {name, low, high, hint, false}));
     return Nothing{};
   });
 }
@@ -325,6 +333,22 @@ Outcome GraphBuilder::assign(Tensor target, Tensor value) {
   });
 }
 
+Outcome GraphBuilder::read_scalar(const std::string& name, Tensor tensor, int64_t low, int64_t high,
+                                  const Source& source) {
+  return guarded<Nothing>(*state_, [&]() -> Result<Nothing> {
+    TD_TRY(Handle handle, to_handle(*state_, tensor));
+    const TensorType& type = state_->writer.type(handle);
+    TD_CHECK_OK(declare(state_->graph, {name, low, high, std::nullopt, true}));
+    ResultNote note{.name = name + "_value", .type = TensorType{.dtype = type.dtype, .device = type.device}};
+    note.claimed = false;
+    note.symbol = name;
+    TD_TRY([[maybe_unused]] std::vector<Handle> made,
+           state_->writer.call("aten._local_scalar_dense.default", {handle}, {note},
+                               Where{source.module, source.file, source.line}));
+    return Nothing{};
+  });
+}
+
 Outcome GraphBuilder::check(const std::string& condition, const std::string& text) {
   return guarded<Nothing>(*state_, [&]() -> Result<Nothing> {
     TD_TRY(Sym value, to_sym(state_->graph, Size(condition)));
@@ -365,6 +389,12 @@ Outcome GraphBuilder::constant_output(const Argument& value, const std::string& 
     state_->outputs.push_back({std::move(output), {}});
     return Nothing{};
   });
+}
+
+std::vector<std::string> GraphBuilder::refusals(size_t from) const {
+  std::lock_guard lock(state_->mutex);
+  const std::vector<std::string>& all = state_->writer.refusals();
+  return {all.begin() + static_cast<std::ptrdiff_t>(std::min(from, all.size())), all.end()};
 }
 
 Expected<std::string> GraphBuilder::type_text(Tensor tensor) const {

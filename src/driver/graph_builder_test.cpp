@@ -132,6 +132,32 @@ TEST(GraphBuilder, TrainingBatchNormUpdatesItsStatistics) {
   EXPECT_NE(text.find("-> weight \"variance\""), std::string::npos) << text;
 }
 
+TEST(GraphBuilder, NumbersAreReadOnTheHost) {
+  Program p;
+  Tensor n = p.in("n", {}, "i64");
+  ASSERT_TRUE(p.g.read_scalar("u0", n, 0, 64, {"m", "model.py", 3}));
+  Tensor x = p.call("aten.full.default", {GraphBuilder::Sizes{"u0", 2}, 1.5});
+  ASSERT_TRUE(p.g.output(x));
+  EXPECT_EQ(p.text(), R"(graph @p(%n: i64[]) where 0 <= u0 <= 64 unbacked {
+  %u0_value = aten._local_scalar_dense.default(%n) : i64[] defines u0  @ m, model.py:3
+  %full = aten.full.default([u0, 2], 1.5, none, none, none, none) : f32[u0, 2]
+  return %full
+}
+)");
+  EXPECT_FALSE(p.g.read_scalar("u0", n));
+}
+
+TEST(GraphBuilder, RefusalsAreKept) {
+  Program p;
+  Tensor x = p.in("x", {4});
+  EXPECT_TRUE(p.g.refusals().empty());
+  Tensor y = p.call("aten.dropout.default", {x, 0.5, true});
+  ASSERT_EQ(p.g.refusals().size(), 1u);
+  EXPECT_TRUE(p.g.refusals(1).empty());
+  ASSERT_TRUE(p.g.output(y));
+  EXPECT_NE(p.text().find("unsupported_op"), std::string::npos);
+}
+
 TEST(GraphBuilder, WrongUseIsSaid) {
   Program p;
   Tensor x = p.in("x", {4});

@@ -468,6 +468,7 @@ Status GraphWriter::finish() {
 
 void GraphWriter::add_unsupported(const std::string& op, const std::string& reason, const Where& where,
                                   const std::vector<std::string>& inputs) {
+  refusals_.push_back(reason);
   auto [found, fresh] = unsupported_.try_emplace(op + "\n" + reason);
   if (!fresh) {
     ++found->second.more;

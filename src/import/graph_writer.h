@@ -55,6 +55,8 @@ class GraphWriter {
   void note_unsupported(const std::string& op, const std::vector<Arg>& args, const std::string& reason,
                         const Where& where);
   void note_unsupported_node(const Node& node, const std::string& reason);
+  // Why each refused call was refused, in order; empty: the op has no row.
+  const std::vector<std::string>& refusals() const { return refusals_; }
   // The outputs that write weights and inputs back. All unsupported ops of the program are the error. finish() places
   // them before the outputs added so far.
   Result<std::vector<GraphOutput>> write_backs() const;
@@ -128,6 +130,7 @@ class GraphWriter {
   std::map<std::string, int> weights_by_place_;
   std::map<std::string, Unsupported> unsupported_;
   std::vector<std::string> unsupported_order_;
+  std::vector<std::string> refusals_;
   std::map<std::string, int64_t> hints_;
 };
 

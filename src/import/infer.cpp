@@ -77,6 +77,8 @@ Result<std::vector<TensorType>> GraphWriter::infer(const Node& node, const std::
   const Schema* schema = find_schema(node.op);
   std::vector<TensorType> types;
   bool by_rule = false;
+  // A number read on the host has no row: its symbol takes the value.
+  const bool host_read = !notes.empty() && !notes[0].symbol.empty();
   if (row && row->infer_rule && schema) {
     Result<std::vector<TensorType>> inferred = row->infer_rule(Call(graph_, node, *schema));
     if (inferred) {
@@ -87,7 +89,7 @@ Result<std::vector<TensorType>> GraphWriter::infer(const Node& node, const std::
     } else {
       return std::unexpected(std::move(inferred).error().with("in " + describe(node)));
     }
-  } else if (!(row && row->no_result) && !allow_unknown_) {
+  } else if (!(row && row->no_result) && !host_read && !allow_unknown_) {
     note_unsupported_node(node, "");
   }
   if (by_rule) {
