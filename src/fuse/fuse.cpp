@@ -50,15 +50,18 @@ class Traffic {
       operations += points * Sym(expression_cost(program_.pool(), value));
     };
     if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) {
-      for (const Phase& phase : nest->phases) {
+      for (const Phase* phase : nest->all_phases()) {
         SymList loops = nest->outer;
-        loops.insert(loops.end(), phase.vars.begin(), phase.vars.end());
-        for (const Reduction& reduction : phase.reductions) expression(reduction.value, loops);
-        for (const StoreTo& store : phase.stores) {
+        if (phase >= nest->finish.data() && phase < nest->finish.data() + nest->finish.size()) loops.clear();
+        loops.insert(loops.end(), phase->vars.begin(), phase->vars.end());
+        for (const Reduction& reduction : phase->reductions) expression(reduction.value, loops);
+        for (const StoreTo& store : phase->stores) {
           expression(store.value, loops);
           if (schedule_.place(store.tensor).buffer) access(store.tensor, store.index, loops);
         }
       }
+      // Each block writes its copy of the totals once, and all are read once.
+      for (TensorId total : nest->totals) bytes += tensor_bytes(total) * Sym(2 * nest->blocks);
       kernel.flops = operations;
       // Sixteen lanes or fewer a cycle, eight bytes a nanosecond from memory.
       kernel.nanoseconds = floor_div(operations, 24) + floor_div(bytes, 12);
@@ -104,9 +107,9 @@ void collect_reads(const Program& program, const Kernel& kernel, std::vector<Ten
   };
   for (TensorId id : kernel.reads) add(id);
   if (auto* nest = std::get_if<LoopKernel>(&kernel.work))
-    for (const Phase& phase : nest->phases) {
-      for (const Reduction& reduction : phase.reductions) from(reduction.value);
-      for (const StoreTo& store : phase.stores) from(store.value);
+    for (const Phase* phase : nest->all_phases()) {
+      for (const Reduction& reduction : phase->reductions) from(reduction.value);
+      for (const StoreTo& store : phase->stores) from(store.value);
     }
   if (auto* work = std::get_if<AttentionKernel>(&kernel.work); work && work->score) from(work->score);
   for (const StoreTo& store : kernel.epilogue) from(store.value);
@@ -166,7 +169,8 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
         continue;
       }
     }
-    if (const TensorId id = group.members[0]; program[id].kind == Kind::copy) {
+    if (const TensorId id = group.members.empty() ? group.finish[0] : group.members[0];
+        program[id].kind == Kind::copy) {
       Kernel copy;
       copy.reads = {program[id].uses.at(0).tensor};
       copy.writes = {id};

@@ -12,53 +12,56 @@ namespace toroid::fuse {
 namespace {
 
 constexpr int64_t row_bytes_limit = 256 << 10;  // a row must stay in the second-level cache
+constexpr int64_t finish_limit = 16 << 10;      // elements that one thread computes at the end
+constexpr int64_t spread_limit = 64 << 10;      // elements of a reduction that are worth several threads
 
-// For each outer position of a producer's group: the reader's dim that walks it. Nothing when some load of `producer`
-// in the reader's body is not at the same outer point.
+// Which variable of a reader walks which variable of a producer (positions in Item::vars).
 class Relation {
  public:
   Relation(Program& program, TensorId producer, TensorId reader)
       : program_(program), producer_(producer), reader_(reader) {}
 
-  // The reader's dim for the producer's dim: -1 when it is not one plain output variable, in every load.
+  // The reader's variable for the producer's: -1 when it is not one plain output variable, in every load.
   int reader_dim(int producer_dim) const {
     int found = -2;
     for (const Use& use : program_[reader_].uses) {
       if (use.tensor != producer_) continue;
-      int dim = var_dim(use.index[static_cast<size_t>(producer_dim)]);
+      int dim = var_dim(program_.var_at(producer_, producer_dim, use.index));
       if (found != -2 && found != dim) return -1;
       found = dim;
     }
     return found < 0 ? -1 : found;
   }
-  // The producer's dim that the reader's output dim walks, in every load; -1 when there is none.
-  int producer_dim(int reader_dim) const {
-    const size_t rank = program_.loops[producer_].sizes.size();
-    for (size_t d = 0; d < rank; ++d)
-      if (this->reader_dim(static_cast<int>(d)) == reader_dim) return static_cast<int>(d);
-    return -1;
-  }
 
  private:
-  int var_dim(ExprId index) const {
-    std::string name;
-    if (!is_index_symbol(program_.pool(), index, &name)) return -1;
-    const SymList& vars = program_.loops[reader_].vars;
+  int var_dim(const std::optional<Sym>& value) const {
+    if (!value || !value->is_symbol()) return -1;
+    const SymList& vars = program_[reader_].vars;
     for (size_t d = 0; d < vars.size(); ++d)
-      if (vars[d].is_symbol() && vars[d].symbol_name() == name) return static_cast<int>(d);
+      if (vars[d].is_symbol() && vars[d].symbol_name() == value->symbol_name()) return static_cast<int>(d);
     return -1;
   }
   Program& program_;
   TensorId producer_, reader_;
 };
 
-// Dims of more than one element.
+// Variables of more than one value.
 std::vector<int> real_dims(const Program& program, TensorId id) {
   std::vector<int> dims;
-  const SymList& sizes = program.loops[id].sizes;
-  for (size_t d = 0; d < sizes.size(); ++d)
-    if (sizes[d] != Sym(1)) dims.push_back(static_cast<int>(d));
+  for (int v = 0; v < static_cast<int>(program[id].vars.size()); ++v)
+    if (program.extent(id, v) != Sym(1)) dims.push_back(v);
   return dims;
+}
+
+// d > 1 where `value` is var // d for one of the reader's variables, whose extent d divides.
+int64_t quotient(const Program& program, TensorId reader, const std::optional<Sym>& value, int& var) {
+  if (!value || value->kind() != SymKind::floordiv || !value->args()[0].is_symbol()) return 0;
+  const std::optional<int64_t> divisor = value->args()[1].constant();
+  const SymList& vars = program[reader].vars;
+  for (var = 0; var < static_cast<int>(vars.size()); ++var)
+    if (vars[static_cast<size_t>(var)] == value->args()[0])
+      return divisor && *divisor > 1 && proves_divisible(program.extent(reader, var), *divisor) ? *divisor : 0;
+  return 0;
 }
 
 class Grouper {
@@ -73,9 +76,11 @@ class Grouper {
       place_alone(id);
       if (item.kind == Kind::contract || group(item.group).closed) continue;
       if (item.kind == Kind::map && join_template(id)) continue;
+      if (join_finish(id)) continue;
       join_producers(id);
     }
     join_siblings();
+    for (int32_t g = 0; g < static_cast<int32_t>(program_.groups.size()); ++g) spread(g);
     drop_empty();
   }
 
@@ -98,10 +103,10 @@ class Grouper {
       if (scan.kind != ExprKind::scan) continue;
       g.closed = true;
       const Sym at = program_.pool().as_index(scan.args[1]).value_or(Sym(0));
-      std::erase_if(dims, [&](int d) { return loops_[id].vars[static_cast<size_t>(d)] == at; });
+      std::erase_if(dims, [&](int d) { return item.vars[static_cast<size_t>(d)] == at; });
     }
     g.outer_dims[id] = dims;
-    for (int d : dims) g.outer.push_back(loops_[id].sizes[static_cast<size_t>(d)]);
+    for (int d : dims) g.outer.push_back(program_.extent(id, d));
     item.group = static_cast<int32_t>(program_.groups.size());
     program_.groups.push_back(std::move(g));
   }
@@ -140,8 +145,7 @@ class Grouper {
       int dim = relation.reader_dim(d);
       if (dim < 0 || !used.insert(dim).second) return false;
       // A reader of part of it, or of more than it (a concatenation), is another space.
-      if (!proves_eq(loops_[producer].sizes[static_cast<size_t>(d)], loops_[reader].sizes[static_cast<size_t>(dim)]))
-        return false;
+      if (!proves_eq(program_.extent(producer, d), program_.extent(reader, dim))) return false;
     }
     for (int d : real_dims(program_, reader))
       if (!used.contains(d)) return false;
@@ -153,20 +157,55 @@ class Grouper {
       const TensorId producer = program_[id].uses[u].tensor;
       const int32_t from = program_[producer].group, own = program_[id].group;
       if (from < 0 || from == own || group(from).is_template || group(from).closed) continue;
+      if (group(from).finishes(producer)) continue;
       if (reaches_through_others(from, own)) {
         program_.say(format("%{} does not join %{}: another kernel stands between them", loops_[id].name,
                             loops_[producer].name));
         continue;
       }
-      if (!merge(from, own, id))
-        program_.say(format("%{} does not join %{}: their rows differ", loops_[id].name, loops_[producer].name));
+      if (merge(from, own, id) || merge_in_parts(from, own, id)) continue;
+      if (group(own).members.size() == 1 && join_across(from, own)) return;
+      program_.say(format("%{} does not join %{}: their rows differ", loops_[id].name, loops_[producer].name));
     }
+  }
+
+  // The same after the variables of `id` that walk a producer's in steps (statistics read at c // 4) are split: its
+  // high part walks the producer's variable, its low part the row.
+  bool merge_in_parts(int32_t from, int32_t own, TensorId id) {
+    if (group(own).members.size() != 1) return false;
+    const Item before = program_[id];
+    const Group whole = group(own);
+    for (int round = 0; round < 8 && split_one(from, id); ++round) {
+    }
+    if (program_[id].vars.size() == before.vars.size()) return false;
+    Group& g = group(own);
+    g.outer_dims[id] = real_dims(program_, id);
+    g.outer.clear();
+    for (int d : g.outer_dims[id]) g.outer.push_back(program_.extent(id, d));
+    if (merge(from, own, id)) return true;
+    program_[id] = before;
+    group(own) = whole;
+    return false;
+  }
+  bool split_one(int32_t from, TensorId id) {
+    for (const Use& use : program_[id].uses) {
+      if (program_[use.tensor].group != from) continue;
+      for (int producer_dim : group(from).outer_dims.at(use.tensor)) {
+        int var = 0;
+        if (int64_t d = quotient(program_, id, program_.var_at(use.tensor, producer_dim, use.index), var)) {
+          program_.split_var(id, var, d);
+          return true;
+        }
+      }
+    }
+    return false;
   }
 
   // Merges the group of the new tensor `id` (own) into an earlier group that it reads.
   bool merge(int32_t from, int32_t own, TensorId id) {
     Group merged = group(from);
     const Group reader = group(own);
+    if (!reader.finish.empty() || reads_finish(own, from)) return false;
     // The reader's group holds `id` last; the others joined it through earlier producers. All must agree on the outer
     // dims.
     std::vector<TensorId> producers;
@@ -187,13 +226,14 @@ class Grouper {
     }
     const std::vector<int> reader_dims = reader.outer_dims.at(id);
     std::vector<size_t> kept;  // outer positions of merged that stay
-    if (reader.flexible && merged.flexible) {
-      // Maps over one space: only when they walk it alike, and their sizes agree.
-      for (size_t p = 0; p < map.size(); ++p) {
-        if (map[p] < 0) return false;
-        kept.push_back(p);
+    bool flexible = merged.flexible && reader.flexible;
+    if (flexible) {
+      // Maps over one space walk it alike. Over two spaces they share rows, where the first is dear to compute again.
+      for (size_t p = 0; p < map.size() && map[p] >= 0; ++p) kept.push_back(p);
+      if (kept.size() != map.size() || map.size() != real_dims(program_, id).size()) {
+        if (!rows_pay(merged, kept.size(), map, id)) return false;
+        flexible = false;
       }
-      if (map.size() != real_dims(program_, id).size()) return false;
     } else if (reader.flexible) {
       for (size_t p = 0; p < map.size(); ++p) {
         if (map[p] < 0) return false;
@@ -223,7 +263,9 @@ class Grouper {
 
     // The outer dims of every member, in merged's order.
     Group result;
-    result.flexible = merged.flexible && reader.flexible;
+    result.flexible = flexible;
+    result.finish = merged.finish;
+    result.across = merged.across;
     for (size_t p : kept) result.outer.push_back(merged.outer[p]);
     for (TensorId member : merged.members) {
       std::vector<int> dims;
@@ -246,7 +288,7 @@ class Grouper {
         }
       }
       for (size_t p = 0; p < dims.size(); ++p)
-        if (!proves_eq(loops_[member].sizes[static_cast<size_t>(dims[p])], result.outer[p])) return false;
+        if (!proves_eq(program_.extent(member, dims[p]), result.outer[p])) return false;
       result.members.push_back(member);
       result.outer_dims[member] = dims;
     }
@@ -254,8 +296,257 @@ class Grouper {
     if (!result.flexible && !rows_fit(result)) return false;
     group(from) = result;
     group(own) = {};
-    for (TensorId member : result.members) program_[member].group = from;
+    for (TensorId member : result.all()) program_[member].group = from;
     return true;
+  }
+
+  // Some tensor of group `a` reads what group `b` has only when all its points are done.
+  bool reads_finish(int32_t a, int32_t b) {
+    for (TensorId member : group(a).all())
+      for (const Use& use : program_[member].uses)
+        if (group(b).finishes(use.tensor)) return true;
+    return false;
+  }
+
+  // A small map of results that a kernel has at its end is computed there.
+  bool join_finish(TensorId id) {
+    const int32_t own = program_[id].group;
+    if (program_[id].kind != Kind::map || program_.elements_at_hints(id) > finish_limit) return false;
+    for (const Use& use : program_[id].uses) {
+      const int32_t to = program_[use.tensor].group;
+      if (to < 0 || !group(to).finishes(use.tensor) || reaches_through_others(to, own)) continue;
+      bool possible = true;
+      for (const Use& other : program_[id].uses)
+        possible &= program_[other.tensor].group != to || group(to).finishes(other.tensor);
+      if (!possible) continue;
+      group(to).finish.push_back(id);
+      program_[id].group = to;
+      group(own) = {};
+      return true;
+    }
+    return false;
+  }
+
+  // A group of one reduction, and small maps of its result, as reductions over the outer points of another group: a
+  // column sum beside row sums, a loss over rows. The reduction reads members of that group, or what they read.
+  bool join_across(int32_t to, int32_t own) {
+    const Group& reader = group(own);
+    Group target = group(to);
+    if (target.is_template || target.closed || reader.is_template || reader.closed || reader.members.empty())
+      return false;
+    if (!reader.finish.empty() || target.members.empty()) return false;
+    const TensorId id = reader.members[0];
+    const ExprId reduction = lone_reduction(reader);
+    if (!reduction || !(loops_[id].device == Device{})) return false;
+    if (reads_finish(own, to) || reaches_through_others(to, own) || reaches_through_others(own, to)) return false;
+    // What reads it in the target is computed when all points are done, too, and the maps behind it read no rows.
+    for (size_t m = 1; m < reader.members.size(); ++m)
+      for (const Use& use : program_[reader.members[m]].uses)
+        if (program_[use.tensor].group == to) return false;
+    for (TensorId member : reader.members)
+      for (TensorId next : program_[member].readers)
+        if (program_[next].group == to && !target.finishes(next)) return false;
+
+    const Expr& sum = program_.pool()[reduction];
+    std::vector<ExprId> loads;
+    collect_loads(program_.pool(), sum.args[0], loads);
+    std::vector<std::string> walks(target.outer.size());
+    int64_t saved = 0;
+    bool member_read = false;
+    for (ExprId load : loads) {
+      const Expr& expr = program_.pool()[load];
+      if (program_[expr.tensor].group != to) continue;
+      member_read = true;
+      const std::vector<int>& outer = target.outer_dims.at(expr.tensor);
+      for (size_t p = 0; p < outer.size(); ++p) {
+        std::optional<Sym> at = program_.var_at(expr.tensor, outer[p], expr.args);
+        if (!note_walk(walks[p], sum, at)) return false;
+      }
+      saved += program_.elements_at_hints(expr.tensor) * dtype_bytes(loops_[expr.tensor].dtype);
+    }
+    if (!member_read)
+      for (ExprId load : loads) saved += shared_walks(target, program_.pool()[load], sum, walks);
+    // Any number of leading dims may become the outer ones of a group of maps.
+    size_t found = 0;
+    while (found < walks.size() && !walks[found].empty()) ++found;
+    if (found == 0 || (found < walks.size() && !target.flexible)) return false;
+    for (size_t p = found; p < walks.size(); ++p)
+      if (!walks[p].empty()) return false;
+    walks.resize(found);
+    if (std::set<std::string>(walks.begin(), walks.end()).size() != found) return false;
+    int64_t points = 1;
+    for (size_t p = 0; p < found; ++p) {
+      for (const Sym& var : sum.vars)
+        if (var.symbol_name() == walks[p] && !proves_eq(extent_of(var), target.outer[p])) return false;
+      points *= program_.at_hints(target.outer[p]);
+    }
+    if (!totals_pay(id, sum, walks, points, saved)) return false;
+    target.outer.resize(found);
+    for (auto& [member, dims] : target.outer_dims) dims.resize(found);
+    target.flexible = false;
+    if (!rows_fit(target)) return false;
+    target.across[id] = walks;
+    target.finish.insert(target.finish.end(), reader.members.begin(), reader.members.end());
+    std::sort(target.finish.begin(), target.finish.end());
+    for (TensorId member : target.finish) program_[member].group = to;
+    group(to) = std::move(target);
+    group(own) = {};
+    return true;
+  }
+
+  // The one reduction of a group's first member, when the others are maps of its result; invalid otherwise.
+  ExprId lone_reduction(const Group& g) {
+    std::vector<ExprId> reductions;
+    collect_reductions(program_.pool(), program_[g.members[0]].body, reductions);
+    if (reductions.size() != 1) return {};
+    const Expr& sum = program_.pool()[reductions[0]];
+    if (sum.kind != ExprKind::reduce || sum.reduce == ReduceOp::argmin || sum.reduce == ReduceOp::argmax) return {};
+    if (program_[g.members[0]].vars.size() != loops_[g.members[0]].vars.size()) return {};
+    const int32_t own = program_[g.members[0]].group;
+    for (size_t m = 0; m < g.members.size(); ++m) {
+      if (program_.elements_at_hints(g.members[m]) > finish_limit) return {};
+      if (m > 0 && program_[g.members[m]].kind != Kind::map) return {};
+      std::vector<ExprId> loads;
+      ExprId rest = program_[g.members[m]].body;
+      if (m == 0)
+        rest = replace_exprs(program_.pool(), rest, {{reductions[0], program_.pool().constant(0, DType::f32)}});
+      collect_loads(program_.pool(), rest, loads);
+      for (ExprId load : loads)
+        if (m == 0 && program_[program_.pool()[load].tensor].group >= 0 &&
+            program_[program_.pool()[load].tensor].group != own)
+          return {};
+    }
+    return reductions[0];
+  }
+
+  // Sets `walk` to the reduction's variable that `at` is, or compares with what it was before.
+  static bool note_walk(std::string& walk, const Expr& sum, const std::optional<Sym>& at) {
+    if (!at || !at->is_symbol() || (!walk.empty() && walk != at->symbol_name())) return false;
+    walk = at->symbol_name();
+    return std::any_of(sum.vars.begin(), sum.vars.end(),
+                       [&](const Sym& var) { return var.is_symbol() && var.symbol_name() == walk; });
+  }
+
+  // Where a group reads a tensor at its outer variables, those of the reduction's that stand in the same places. Gives
+  // the bytes that one pass less over the tensor saves.
+  int64_t shared_walks(const Group& target, const Expr& load, const Expr& sum, std::vector<std::string>& walks) {
+    bool shared = false;
+    auto compare = [&](const std::vector<ExprId>& index, const std::vector<std::string>& names) {
+      shared = true;
+      for (size_t p = 0; p < walks.size(); ++p)
+        for (size_t k = 0; k < index.size(); ++k) {
+          std::string name;
+          if (!is_index_symbol(program_.pool(), index[k], &name) || name != names[p]) continue;
+          if (!is_index_symbol(program_.pool(), load.args[k], &name)) continue;
+          for (const Sym& var : sum.vars)
+            if (var.is_symbol() && var.symbol_name() == name && walks[p].empty()) walks[p] = name;
+        }
+    };
+    for (const auto& [member, dims] : target.outer_dims) {
+      std::vector<std::string> names;
+      for (int d : dims) names.push_back(program_[member].vars[static_cast<size_t>(d)].symbol_name());
+      for (const Use& use : program_[member].uses)
+        if (use.tensor == load.tensor) compare(use.index, names);
+    }
+    for (const auto& [member, names] : target.across)
+      for (const Use& use : program_[member].uses)
+        if (use.tensor == load.tensor) compare(use.index, names);
+    return shared ? program_.elements_at_hints(load.tensor) * dtype_bytes(loops_[load.tensor].dtype) : 0;
+  }
+
+  // Totals stay near, combining them costs little beside what is saved, and they are over a row or over nothing.
+  bool totals_pay(TensorId id, const Expr& sum, const std::vector<std::string>& walks, int64_t points, int64_t saved) {
+    const int64_t bytes = program_.elements_at_hints(id) * 8;
+    const bool keeps = program_.elements_at_hints(id) > 1;
+    if (keeps && sum.vars.size() != walks.size()) return false;
+    return points >= 16 && bytes <= row_bytes_limit && 2 * bytes * across_blocks(points, bytes) <= saved;
+  }
+
+  // A reduction that few threads could share (over everything, or of columns) walks the variables that it reduces as
+  // outer ones.
+  void spread(int32_t index) {
+    Group& g = group(index);
+    if (g.members.empty() || g.is_template || g.closed || g.flexible || !g.finish.empty()) return;
+    const TensorId id = g.members[0];
+    split_line(id);
+    const ExprId reduction = lone_reduction(g);
+    if (!reduction || !(loops_[id].device == Device{})) return;
+    const Expr& sum = program_.pool()[reduction];
+    const int64_t kept = program_.elements_at_hints(id);
+    int64_t reduced = 1;
+    for (const Sym& var : sum.vars) reduced *= program_.at_hints(extent_of(var));
+    if (kept * reduced < spread_limit) return;
+    Group spread;
+    std::vector<std::string> walks;
+    int64_t points = 1;
+    for (const Sym& var : sum.vars) {
+      if (kept == 1 && (points >= 64 || &var == &sum.vars.back())) break;
+      walks.push_back(var.symbol_name());
+      spread.outer.push_back(extent_of(var));
+      points *= program_.at_hints(extent_of(var));
+    }
+    // Columns of one row after another; a reduction whose rows lie together is well as it is, when there are enough.
+    if (kept > 1 && (kept >= 4096 || !walks_rows(id, sum))) return;
+    if (!totals_pay(id, sum, walks, points, kept * reduced)) return;
+    spread.flexible = false;
+    spread.finish = g.members;
+    spread.across[id] = walks;
+    g = std::move(spread);
+  }
+  // A sum over one long line becomes a sum over pieces of it.
+  void split_line(TensorId id) {
+    std::vector<ExprId> reductions;
+    ExprPool& pool = program_.pool();
+    collect_reductions(pool, program_[id].body, reductions);
+    if (reductions.size() != 1 || program_.elements_at_hints(id) > 1) return;
+    const Expr sum = pool[reductions[0]];
+    if (sum.kind != ExprKind::reduce || sum.vars.size() != 1 || !sum.vars[0].is_symbol()) return;
+    const std::optional<int64_t> extent = extent_of(sum.vars[0]).constant();
+    if (!extent || *extent < spread_limit || sum.reduce == ReduceOp::argmin || sum.reduce == ReduceOp::argmax) return;
+    int64_t piece = 8192;
+    while (piece >= 256 && *extent % piece) --piece;
+    if (piece < 256) return;
+    const Sym high = pool.fresh(*extent / piece), low = pool.fresh(piece);
+    const ExprId body = pool.rewrite(sum.args[0], {{sum.vars[0].symbol_name(), high * Sym(piece) + low}});
+    program_[id].body =
+        replace_exprs(pool, program_[id].body, {{reductions[0], pool.reduce(sum.reduce, {high, low}, body)}});
+  }
+  // The last variable that the tensor keeps walks the elements of its largest operand one by one.
+  bool walks_rows(TensorId id, const Expr& sum) {
+    std::vector<ExprId> loads;
+    collect_loads(program_.pool(), sum.args[0], loads);
+    int64_t most = 0;
+    bool rows = false;
+    for (ExprId load : loads) {
+      const Expr& expr = program_.pool()[load];
+      const LoopTensor& tensor = loops_[expr.tensor];
+      const int64_t elements = program_.elements_at_hints(expr.tensor);
+      if (elements <= most || tensor.sizes.empty()) continue;
+      most = elements;
+      std::string name;
+      rows = is_index_symbol(program_.pool(), expr.args.back(), &name);
+      const std::vector<int> own = real_dims(program_, id);
+      rows = rows && !own.empty() && program_[id].vars[static_cast<size_t>(own.back())].symbol_name() == name;
+      // As it lies in memory.
+      if (tensor.strides.size() == tensor.sizes.size()) rows = rows && tensor.strides.back() == Sym(1);
+    }
+    return rows;
+  }
+
+  // Two maps over different spaces that share their leading variables: worth a row in scratch where nobody else reads
+  // the first one, so that it stays out of memory, and there are rows enough to share out.
+  bool rows_pay(const Group& producers, size_t shared, const std::vector<int>& map, TensorId id) {
+    if (shared == 0 || producers.members.size() != 1) return false;
+    const TensorId producer = producers.members[0];
+    if (program_[producer].is_output || program_[producer].readers.size() != 1) return false;
+    if (expression_cost(program_.pool(), program_[producer].body) <= 8) return false;
+    int64_t rows = 1;
+    for (size_t p = 0; p < shared; ++p) {
+      if (map[p] != static_cast<int>(p)) return false;
+      rows *= program_.at_hints(producers.outer[p]);
+    }
+    const int64_t elements = program_.elements_at_hints(producer);
+    return rows >= 16 && elements / rows <= 8192 && program_.elements_at_hints(id) / rows >= 64;
   }
 
   // What passes between members must stay near: few outer points with long rows are better as kernels of their own,
@@ -285,7 +576,9 @@ class Grouper {
     if (ga < 0 || gb < 0 || ga == gb || group(ga).is_template || group(gb).is_template) return;
     if (group(ga).closed || group(gb).closed) return;
     Group &x = group(ga), &y = group(gb);
+    if (join_across(ga, gb) || join_across(gb, ga)) return;
     if (x.flexible != y.flexible || x.outer.size() != y.outer.size()) return;
+    if (!x.finish.empty() || !y.finish.empty()) return;
     for (size_t p = 0; p < x.outer.size(); ++p)
       if (!proves_eq(x.outer[p], y.outer[p])) return;
     if (x.flexible && (x.members.size() + y.members.size() > 16)) return;
@@ -305,7 +598,7 @@ class Grouper {
     std::function<bool(int32_t)> walk = [&](int32_t g) {
       if (g == b) return true;
       if (!seen.insert(g).second) return false;
-      for (TensorId member : group(g).members)
+      for (TensorId member : group(g).all())
         for (TensorId reader : program_[member].readers)
           if (program_[reader].group >= 0 && program_[reader].group != g && walk(program_[reader].group)) return true;
       return false;
@@ -314,7 +607,7 @@ class Grouper {
   }
   // A way from a to b that passes through a third group: merging a and b would make a cycle.
   bool reaches_through_others(int32_t a, int32_t b) {
-    for (TensorId member : group(a).members)
+    for (TensorId member : group(a).all())
       for (TensorId reader : program_[member].readers) {
         const int32_t next = program_[reader].group;
         if (next >= 0 && next != a && next != b && reaches(next, b)) return true;
@@ -325,11 +618,12 @@ class Grouper {
   void drop_empty() {
     std::vector<Group> kept;
     for (Group& g : program_.groups) {
-      if (g.members.empty()) continue;
-      for (TensorId member : g.members) {
+      const std::vector<TensorId> all = g.all();
+      if (all.empty()) continue;
+      for (TensorId member : all) {
         program_[member].group = static_cast<int32_t>(kept.size());
-        TD_CHECK(loops_[member].device == loops_[g.members[0]].device, "`{}` and `{}` on two devices share a kernel",
-                 loops_[member].name, loops_[g.members[0]].name);
+        TD_CHECK(loops_[member].device == loops_[all[0]].device, "`{}` and `{}` on two devices share a kernel",
+                 loops_[member].name, loops_[all[0]].name);
       }
       kept.push_back(std::move(g));
     }
@@ -350,6 +644,11 @@ void group_tensors(Program& program) {
     if (item.kind == Kind::source || item.inlined) continue;
     for (TensorId reader : item.readers)
       if (program[reader].group != item.group) item.stored = true;
+    // One thread computes what follows from totals: it passes on more than a number through memory.
+    if (item.group >= 0 &&
+        program.groups[static_cast<size_t>(item.group)].finishes(TensorId{static_cast<int32_t>(i)}) &&
+        !item.readers.empty() && program.elements_at_hints(TensorId{static_cast<int32_t>(i)}) > 1)
+      item.stored = true;
   }
 }
 

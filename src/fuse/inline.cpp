@@ -47,6 +47,29 @@ bool gathers(const ExprPool& pool, const Use& use) {
   return false;
 }
 
+// Every element is read at most once by a load of a map: its indices walk different variables, and a guard keeps out
+// what lies beyond (a part of a concatenation).
+bool reads_once(const Program& program, TensorId reader, TensorId producer) {
+  const SymList& vars = program.loops[reader].vars;
+  for (const Use& use : program[reader].uses) {
+    if (use.tensor != producer) continue;
+    std::set<std::string> walked;
+    for (ExprId index : use.index) {
+      std::optional<Sym> sym = program.loops.pool.as_index(index);
+      if (!sym) return false;
+      for (const Sym& var : vars) {
+        if (!var.is_symbol() || !depends_on(*sym, var.symbol_name())) continue;
+        auto line = linear_in(*sym, var.symbol_name());
+        if (!line || line->coefficient == Sym(0) || !line->coefficient.is_constant()) return false;
+        if (!walked.insert(var.symbol_name()).second) return false;
+      }
+    }
+    for (const Sym& var : vars)
+      if (var.is_symbol() && extent_of(var) != Sym(1) && !walked.contains(var.symbol_name())) return false;
+  }
+  return true;
+}
+
 int64_t expression_size(const ExprPool& pool, ExprId body) {
   std::vector<ExprId> loads;
   collect_loads(pool, body, loads);
@@ -100,6 +123,8 @@ void classify(Program& program) {
       continue;
     }
     item.body = tensor.body;
+    item.vars = item.index = tensor.vars;
+    for (size_t d = 0; d < tensor.vars.size(); ++d) item.parts.push_back({static_cast<int>(d)});
     std::vector<ExprId> reductions;
     collect_reductions(loops.pool, item.body, reductions);
     item.kind = reductions.empty() ? Kind::map : Kind::reduction;
@@ -181,6 +206,7 @@ void inline_maps(Program& program) {
         for (ExprId load : loads) operand |= pool[load].tensor == id;
       }
       int64_t evaluations = program.elements_at_hints(reader);
+      if (r.kind == Kind::map && reads_once(program, reader, id)) evaluations = std::min(evaluations, own);
       if (r.kind == Kind::reduction || r.kind == Kind::contract) {
         std::vector<ExprId> reductions;
         collect_reductions(pool, r.body, reductions);

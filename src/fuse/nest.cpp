@@ -29,12 +29,22 @@ class NestBuilder {
   Kernel build() {
     for (size_t p = 0; p < group_.outer.size(); ++p)
       work_.outer.push_back(Sym::index(format("o{}", p), group_.outer[p]));
-    for (TensorId member : group_.members) add(member);
+    std::vector<TensorId> order = group_.members;
+    for (const auto& [member, names] : group_.across) order.push_back(member);
+    std::sort(order.begin(), order.end());
+    for (TensorId member : order) {
+      if (auto across = group_.across.find(member); across != group_.across.end())
+        add_total(member, across->second);
+      else
+        add(member);
+    }
     Kernel kernel;
-    kernel.where = loops_[group_.members.back()].where;
-    kernel.device = loops_[group_.members.back()].device;
+    if (!group_.finish.empty()) finish();
+    const std::vector<TensorId> all = group_.all();
+    kernel.where = loops_[all.back()].where;
+    kernel.device = loops_[all.back()].device;
     std::vector<std::string> note;
-    for (TensorId member : group_.members) {
+    for (TensorId member : all) {
       note.push_back(loops_[member].name);
       if (program_[member].stored) kernel.writes.push_back(member);
     }
@@ -45,11 +55,103 @@ class NestBuilder {
   }
 
  private:
+  // A reduction over the outer points: each adds its part to a total, from which `finish` goes on.
+  void add_total(TensorId id, const std::vector<std::string>& walks) {
+    std::vector<ExprId> reductions;
+    collect_reductions(pool_, program_[id].body, reductions);
+    TD_CHECK(reductions.size() == 1, "`{}` is not one reduction", loops_[id].name);
+    const Expr sum = pool_[reductions[0]];
+    std::map<std::string, Sym> renamed;
+    for (size_t p = 0; p < walks.size(); ++p) renamed[walks[p]] = work_.outer[p];
+    SymList vars, inner;
+    LoopTensor total;
+    for (const Sym& var : loops_[id].vars) {
+      if (var.is_symbol() && extent_of(var) != Sym(1)) {
+        vars.push_back(Sym::index(format("v{}", vars.size()), extent_of(var)));
+        renamed[var.symbol_name()] = vars.back();
+      } else if (var.is_symbol()) {
+        renamed[var.symbol_name()] = 0;
+      }
+    }
+    for (const Sym& var : sum.vars)
+      if (!renamed.contains(var.symbol_name())) inner.push_back(var);
+    TD_CHECK(vars.empty() || inner.empty(), "`{}` reduces over a row and keeps one", loops_[id].name);
+    // What is left to reduce inside one outer point comes first.
+    ExprId value = sum.args[0];
+    if (!inner.empty()) value = add_reduction(pool_.reduce(sum.reduce, inner, value), renamed);
+    int target = -1;
+    ExprId joined;
+    if (!vars.empty() && !work_.phases.empty() && same_vars(work_.phases.back().vars, vars)) {
+      target = static_cast<int>(work_.phases.size()) - 1;
+      joined = rename(value, renamed, target);
+      if (!joined || uses_locals_of(joined, target)) target = -1;
+    }
+    // What reads nothing of this kernel's own may join any walk over the row.
+    for (size_t p = work_.phases.size(); p-- > 0 && target < 0 && !reads_members(value);) {
+      if (!same_vars(work_.phases[p].vars, vars)) continue;
+      target = static_cast<int>(p);
+      joined = rename(value, renamed, target);
+    }
+    if (target < 0) {
+      joined = rename(value, renamed, -1);
+      target = static_cast<int>(work_.phases.size()) - 1;
+      if (!vars.empty() || target < 0 || !work_.phases.back().vars.empty() || uses_locals_of(joined, target)) {
+        work_.phases.push_back({vars, {}, {}});
+        ++target;
+      }
+    }
+
+    total.name = loops_[id].name + ".blocks";
+    total.dtype = sum.dtype;
+    total.sizes = loops_[id].sizes;
+    total.vars = loops_[id].vars;
+    total.device = loops_[id].device;
+    Place place;
+    place.strides = total.strides = contiguous_strides(total.sizes);
+    StoreTo store{{}, {}, joined, sum.reduce};
+    std::vector<ExprId> own;
+    for (const Sym& var : total.vars) {
+      store.index.push_back(pool_.index(substitute(var, renamed)));
+      own.push_back(pool_.index(var));
+    }
+    store.tensor = loops_.add(std::move(total));
+    program_.items.emplace_back();
+    program_.items.back().inlined = true;
+    schedule_.places.push_back(std::move(place));
+    work_.totals.push_back(store.tensor);
+    // In `finish` the reduction is the total.
+    program_[id].body =
+        replace_exprs(pool_, program_[id].body, {{reductions[0], pool_.load(store.tensor, sum.dtype, std::move(own))}});
+    work_.phases[static_cast<size_t>(target)].stores.push_back(std::move(store));
+  }
+
+  bool reads_members(ExprId value) const {
+    if (pool_.has_kind(value, ExprKind::local)) return true;
+    std::vector<ExprId> loads;
+    collect_loads(pool_, value, loads);
+    return std::any_of(loads.begin(), loads.end(), [&](ExprId load) { return members_.contains(pool_[load].tensor); });
+  }
+
+  // What follows from the totals, as a nest without outer loops.
+  void finish() {
+    Group rest;
+    rest.members = group_.finish;
+    for (TensorId member : rest.members) rest.outer_dims[member] = {};
+    NestBuilder builder(program_, schedule_, rest);
+    for (TensorId member : rest.members) builder.add(member);
+    TD_CHECK(builder.work_.locals.empty() && builder.work_.rows.empty(), "a finish that is not made of maps");
+    work_.finish = std::move(builder.work_.phases);
+    int64_t bytes = 1;
+    for (TensorId total : work_.totals)
+      bytes += program_.at_hints(product(loops_[total].sizes)) * dtype_bytes(loops_[total].dtype);
+    work_.blocks = across_blocks(program_.at_hints(product(group_.outer)), bytes);
+  }
+
   struct Member {
-    std::vector<int> row_dims;
-    ExprId value;            // over outer variables and row variables v0, v1, … (maps)
-    int phase = -1;          // where it is stored, if it is
-    bool whole_row = false;  // value depends on row variables
+    std::vector<int> row_vars;  // positions in Item::vars
+    ExprId value;               // over outer variables and row variables v0, v1, … (maps)
+    int phase = -1;             // where it is stored, if it is
+    bool whole_row = false;     // value depends on row variables
     int64_t cost = 0;
   };
 
@@ -59,28 +161,28 @@ class NestBuilder {
   }
 
   void add(TensorId id) {
-    const LoopTensor& tensor = loops_[id];
     const Item& item = program_[id];
     Member& member = members_[id];
     std::map<std::string, Sym> renamed;
     SymList row_vars;
     const std::vector<int>& outer_dims = group_.outer_dims.at(id);
     for (size_t p = 0; p < outer_dims.size(); ++p) {
-      const Sym& var = tensor.vars[static_cast<size_t>(outer_dims[p])];
+      const Sym& var = item.vars[static_cast<size_t>(outer_dims[p])];
       if (var.is_symbol()) renamed[var.symbol_name()] = work_.outer[p];
     }
-    for (size_t d = 0; d < tensor.vars.size(); ++d) {
-      const Sym& var = tensor.vars[d];
+    for (int v = 0; v < static_cast<int>(item.vars.size()); ++v) {
+      const Sym& var = item.vars[static_cast<size_t>(v)];
       if (!var.is_symbol() || renamed.contains(var.symbol_name())) continue;
-      if (tensor.sizes[d] == Sym(1)) {
+      const Sym extent = program_.extent(id, v);
+      if (extent == Sym(1)) {
         renamed[var.symbol_name()] = 0;
         continue;
       }
-      member.row_dims.push_back(static_cast<int>(d));
-      row_vars.push_back(Sym::index(format("v{}", row_vars.size()), tensor.sizes[d]));
+      member.row_vars.push_back(v);
+      row_vars.push_back(Sym::index(format("v{}", row_vars.size()), extent));
       renamed[var.symbol_name()] = row_vars.back();
     }
-    member.whole_row = !member.row_dims.empty();
+    member.whole_row = !member.row_vars.empty();
 
     ExprId body = item.body;
     std::vector<ExprId> reductions;
@@ -116,8 +218,7 @@ class NestBuilder {
       }
     }
     StoreTo store{id, {}, value};
-    for (const Sym& var : tensor.vars)
-      store.index.push_back(pool_.index(var.is_symbol() ? renamed.at(var.symbol_name()) : var));
+    for (const Sym& index : item.index) store.index.push_back(pool_.index(substitute(index, renamed)));
     work_.phases[static_cast<size_t>(target)].stores.push_back(std::move(store));
     member.phase = target;
   }
@@ -187,10 +288,8 @@ class NestBuilder {
       local.dtype = expr.dtype;
       results[scan] = pool_.add(local);
     }
-    const LoopTensor& tensor = loops_[id];
     StoreTo store{id, {}, rename(replace_exprs(pool_, program_[id].body, results), renamed, -1)};
-    for (const Sym& var : tensor.vars)
-      store.index.push_back(pool_.index(var.is_symbol() ? renamed.at(var.symbol_name()) : var));
+    for (const Sym& index : program_[id].index) store.index.push_back(pool_.index(substitute(index, renamed)));
     phase.stores.push_back(std::move(store));
     work_.phases.push_back(std::move(phase));
   }
@@ -221,8 +320,8 @@ class NestBuilder {
       if (!member.whole_row) return member.value;
       std::map<std::string, Sym> at;
       bool identity = true;
-      for (size_t r = 0; r < member.row_dims.size(); ++r) {
-        std::optional<Sym> sym = pool_.as_index(index[static_cast<size_t>(member.row_dims[r])]);
+      for (size_t r = 0; r < member.row_vars.size(); ++r) {
+        std::optional<Sym> sym = program_.var_at(load.tensor, member.row_vars[r], index);
         if (!sym) return {};
         const std::string name = format("v{}", r);
         identity &= sym->is_symbol() && sym->symbol_name() == name;
@@ -247,8 +346,8 @@ class NestBuilder {
       if (member.cost > recompute_limit) return true;
       for (const Use& use : program_[reader].uses) {
         if (use.tensor != id) continue;
-        for (int d : member.row_dims)
-          if (!pool_.as_index(use.index[static_cast<size_t>(d)])) return true;  // read at computed indices
+        for (int v : member.row_vars)
+          if (!program_.var_at(id, v, use.index)) return true;  // read at computed indices
       }
     }
     return false;
@@ -261,12 +360,15 @@ class NestBuilder {
     Sym elements = 1;
     Place place;
     place.strides.assign(tensor.sizes.size(), 0);
-    for (size_t r = member.row_dims.size(); r-- > 0;) {
-      const size_t d = static_cast<size_t>(member.row_dims[r]);
+    bool split = false;  // part of a dim cannot be a row of its own
+    for (size_t r = member.row_vars.size(); r-- > 0;) {
+      const Item::Part& part = program_[id].parts[static_cast<size_t>(member.row_vars[r])];
+      const size_t d = static_cast<size_t>(part.dim);
+      split |= part.divisor != 1 || !part.outermost;
       place.strides[d] = elements;
       elements *= tensor.sizes[d];
     }
-    if (range_of(elements).high <= row_elements_limit) {
+    if (!split && range_of(elements).high <= row_elements_limit) {
       work_.rows.push_back(id);
     } else {
       Buffer buffer;

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "fuse/program.h"
+#include "loop/repeat.h"
 
 namespace toroid::fuse {
 namespace {
@@ -24,7 +25,9 @@ class Shaper {
   void run() {
     for (int round = 0; round < 4 && split_divided(); ++round) {
     }
-    const bool pure = std::all_of(nest_.phases.begin(), nest_.phases.end(),
+    finish();
+    const bool pure = nest_.blocks == 0 &&
+                      std::all_of(nest_.phases.begin(), nest_.phases.end(),
                                   [](const Phase& phase) { return phase.vars.empty() && phase.reductions.empty(); });
     if (pure) {
       order_by_stores(nest_.outer);
@@ -39,6 +42,15 @@ class Shaper {
   }
 
  private:
+  // What follows once all outer points are done is a nest of its own, without outer loops.
+  void finish() {
+    if (nest_.finish.empty()) return;
+    LoopKernel rest;
+    rest.phases = std::move(nest_.finish);
+    Shaper(pool_, schedule_, rest, at_hints_).run();
+    nest_.finish = std::move(rest.phases);
+  }
+
   void each_expr(const Phase& phase, const std::function<void(ExprId)>& f) const {
     for (const Reduction& reduction : phase.reductions) f(reduction.value);
     for (const StoreTo& store : phase.stores) f(store.value);
@@ -174,7 +186,7 @@ class Shaper {
     for (size_t at = 0; at < vars.size(); ++at) {
       const Sym var = vars[at];
       std::optional<Sym> divisor = divisor_of(address, var);
-      if (!divisor) continue;
+      if (!divisor || stays_whole(var, outer, p)) continue;
       const Sym extent = var.node()->extent;
       if (mod(extent, *divisor) != Sym(0)) continue;
       const std::string high = fresh(var.symbol_name()), low = fresh(var.symbol_name());
@@ -191,6 +203,26 @@ class Shaper {
       return true;
     }
     return false;
+  }
+  // A variable that stores walk element by element, while all loads walk it so, repeat each element or stand still,
+  // makes full vectors as it is; in two it would make vectors of d elements.
+  bool stays_whole(const Sym& var, bool outer, size_t phase) const {
+    std::vector<Access> accesses;
+    if (outer)
+      accesses = all_accesses();
+    else
+      accesses_of(nest_.phases[phase], accesses);
+    const std::string& name = var.symbol_name();
+    bool stored = false;
+    for (const Access& access : accesses) {
+      if (auto line = linear_in(access.address, name)) {
+        if (line->coefficient != Sym(0) && line->coefficient != Sym(1)) return false;
+        stored |= access.is_store && line->coefficient == Sym(1);
+      } else if (access.is_store || !repeat_in(access.address, name)) {
+        return false;
+      }
+    }
+    return stored;
   }
   // d of an atom `var // d` or `var % d` in the address.
   std::optional<Sym> divisor_of(const Sym& sym, const Sym& var) {
@@ -215,7 +247,7 @@ class Shaper {
       const int weight = access.is_store ? 2 : 1;
       auto line = linear_in(access.address, var.symbol_name());
       if (!line)
-        total -= 3 * weight;
+        total += repeat_in(access.address, var.symbol_name()) && !access.is_store ? 1 : -3 * weight;
       else if (line->coefficient == Sym(1))
         total += 2 * weight;
       else if (line->coefficient != Sym(0))
@@ -267,7 +299,7 @@ class Shaper {
       int s = score(nest_.outer[i], all);
       if (s > outer_best) outer_best = s, outer_at = i;
     }
-    if (nest_.outer.empty() || outer_best <= inner || !nest_.rows.empty()) return;
+    if (nest_.outer.empty() || outer_best <= inner || !nest_.rows.empty() || nest_.blocks) return;
     for (const Phase& phase : nest_.phases)
       if (phase.running) return;
     move_last(nest_.outer, outer_at);

@@ -20,6 +20,41 @@ int64_t Program::at_hints(const Sym& sym) const {
 
 int64_t Program::elements_at_hints(TensorId id) const { return at_hints(product(loops[id].sizes)); }
 
+Sym Program::extent(TensorId id, int var) const {
+  const Sym& symbol = (*this)[id].vars[static_cast<size_t>(var)];
+  return symbol.is_symbol() ? extent_of(symbol) : Sym(1);
+}
+
+std::optional<Sym> Program::var_at(TensorId id, int var, const std::vector<ExprId>& index) const {
+  const Item::Part& part = (*this)[id].parts[static_cast<size_t>(var)];
+  std::optional<Sym> at = loops.pool.as_index(index[static_cast<size_t>(part.dim)]);
+  if (!at) return std::nullopt;
+  const Sym value = floor_div(*at, part.divisor);
+  return part.outermost ? value : mod(value, extent(id, var));
+}
+
+void Program::split_var(TensorId id, int var, int64_t divisor) {
+  Item& item = (*this)[id];
+  const size_t at = static_cast<size_t>(var);
+  const Sym old = item.vars[at], whole = extent_of(old);
+  TD_CHECK(mod(whole, divisor) == Sym(0), "`{}` is split by {}", loops[id].name, divisor);
+  const std::string name = old.symbol_name();
+  const Sym high = Sym::index(name + "h", floor_div(whole, divisor)), low = Sym::index(name + "l", divisor);
+  const std::map<std::string, Sym> values = {{name, high * Sym(divisor) + low}};
+  item.body = loops.pool.rewrite(item.body, values, nullptr);
+  for (Sym& index : item.index) index = substitute(index, values);
+  item.vars[at] = high;
+  item.vars.insert(item.vars.begin() + var + 1, low);
+  Item::Part low_part = item.parts[at];
+  low_part.outermost = false;
+  item.parts[at].divisor *= divisor;
+  item.parts.insert(item.parts.begin() + var + 1, low_part);
+  item.uses.clear();
+  std::vector<ExprId> loads;
+  collect_loads(loops.pool, item.body, loads);
+  for (ExprId load : loads) item.uses.push_back({loops.pool[load].tensor, loops.pool[load].args});
+}
+
 void Program::find_uses() {
   for (Item& item : items) item.readers.clear();
   for (size_t i = 0; i < items.size(); ++i) {
@@ -131,6 +166,12 @@ int64_t expression_cost(const ExprPool& pool, ExprId root) {
     }
   });
   return cost;
+}
+
+int64_t across_blocks(int64_t points, int64_t bytes) {
+  int64_t blocks = std::clamp<int64_t>(points / 8, 1, 32);
+  while (blocks > 4 && blocks * bytes > (1 << 20)) blocks /= 2;
+  return blocks;
 }
 
 bool is_index_symbol(const ExprPool& pool, ExprId id, std::string* name) {

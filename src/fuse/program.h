@@ -1,6 +1,7 @@
 // What the steps of fusion share: per tensor its body after inlining, its kind, who reads it; and groups of tensors
 // that become one kernel.
 #pragma once
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
@@ -26,7 +27,17 @@ struct Use {
 
 struct Item {
   Kind kind = Kind::source;
-  ExprId body;           // after inlining
+  ExprId body;  // after inlining
+  // The loop variables of one element, at first the tensor's own; split_var makes two of one. `index` is the element, a
+  // Sym over them per dim, and `parts` the way back: variable v is index[dim] // divisor, modulo its extent except for
+  // the outermost part of a dim.
+  struct Part {
+    int dim;
+    int64_t divisor = 1;
+    bool outermost = true;
+  };
+  SymList vars, index;
+  std::vector<Part> parts;
   bool inlined = false;  // lives only in its readers' expressions
   bool stored = false;   // has a place in memory
   bool is_output = false;
@@ -41,7 +52,8 @@ struct Item {
 };
 
 // Tensors computed by one kernel. In a nest every member is computed row by row: `outer` are the extents that all
-// members share, and outer_dims tells which of a member's dims they are; its other dims are the row.
+// members share, and outer_dims tells which of a member's variables (positions in Item::vars) they are; its other
+// variables are the row.
 struct Group {
   std::vector<TensorId> members;  // producers first
   bool is_template = false;       // members[0] is the contraction, the others its epilogue
@@ -49,6 +61,17 @@ struct Group {
   bool flexible = true;           // only maps: any subset of the shared dims may become the outer ones
   SymList outer;
   std::map<TensorId, std::vector<int>> outer_dims;
+  // Reductions over the outer points themselves (a column sum beside row sums), and small tensors that follow from
+  // their results; not among the members. For the reductions: which of their variables walk the outer ones.
+  std::vector<TensorId> finish;
+  std::map<TensorId, std::vector<std::string>> across;
+
+  bool finishes(TensorId id) const { return std::find(finish.begin(), finish.end(), id) != finish.end(); }
+  std::vector<TensorId> all() const {
+    std::vector<TensorId> list = members;
+    list.insert(list.end(), finish.begin(), finish.end());
+    return list;
+  }
 };
 
 // A template kernel for `reader` needs an operand elsewhere in memory: a convolution's input (`source`), or one factor
@@ -74,6 +97,11 @@ struct Program {
   // The value at the export's sizes, at least 0.
   int64_t at_hints(const Sym& sym) const;
   int64_t elements_at_hints(TensorId id) const;
+  // The extent of a computed tensor's variable, and that variable's value where the tensor is read at an index.
+  Sym extent(TensorId id, int var) const;
+  std::optional<Sym> var_at(TensorId id, int var, const std::vector<ExprId>& index) const;
+  // Variable `var` becomes two: var = high * divisor + low. The divisor divides its extent.
+  void split_var(TensorId id, int var, int64_t divisor);
   void say(std::string text) {
     if (explain) explanations.push_back(std::move(text));
   }
@@ -100,6 +128,8 @@ void build_kernels(Program& program, Schedule& schedule);  // nest.cpp, template
 
 // templates.cpp: the template kernel for a contraction with these places, or nothing when its operands do not fit.
 std::optional<Kernel> match_template(Program& program, Schedule& schedule, const Group& group);
+// How many runs the outer points of a kernel with totals fall into: enough to share out, little to combine.
+int64_t across_blocks(int64_t points, int64_t bytes);
 // nest.cpp
 Kernel build_nest(Program& program, Schedule& schedule, const Group& group);
 // layout.cpp: element address of a load or store at these indices, when they are all index expressions.

@@ -331,8 +331,9 @@ class Parser {
     return id;
   }
   Result<StoreTo> parse_store(const Scope& scope) {
-    TD_CHECK_OK(lexer_.expect("store"));
     StoreTo store;
+    const bool into = lexer_.accept("into");
+    if (!into) TD_CHECK_OK(lexer_.expect("store"));
     TD_TRY(store.tensor, parse_tensor());
     TD_CHECK_OK(lexer_.expect("["));
     while (!lexer_.accept("]")) {
@@ -346,7 +347,14 @@ class Parser {
         schedule_.place(store.tensor).strides.size() != tensor.sizes.size())
       return fail(error(format("`%{}` cannot be stored so", tensor.name)));
     TD_CHECK_OK(lexer_.expect(","));
+    if (into) {
+      TD_TRY(std::string op, lexer_.expect_kind(TokenKind::word, "a reduction"));
+      store.into = reduce_op_from_name(op);
+      if (!store.into) return fail(error(format("`{}` does not reduce", op)));
+      TD_CHECK_OK(lexer_.expect("("));
+    }
     TD_TRY(store.value, parse_expr(scope));
+    if (into) TD_CHECK_OK(lexer_.expect(")"));
     if (schedule_.loops.pool[store.value].dtype != register_type(tensor.dtype))
       return fail(error(format("{} stored in `%{}` of {}", dtype_name(schedule_.loops.pool[store.value].dtype),
                                tensor.name, dtype_name(tensor.dtype))));
@@ -369,6 +377,34 @@ class Parser {
   Status parse_nest(LoopKernel& nest) {
     Scope scope = symbols_;
     nest.scalar = lexer_.accept("scalar");
+    if (lexer_.at("blocks")) {
+      TD_TRY(nest.blocks, parse_number("blocks"));
+    }
+    while (lexer_.accept("total")) {
+      TD_TRY(TensorId id, parse_tensor());
+      if (schedule_.place(id).buffer) return fail(error("a total that has a place"));
+      TD_CHECK_OK(parse_strides(id, schedule_.place(id)));
+      nest.totals.push_back(id);
+    }
+    if (nest.totals.empty() != (nest.blocks < 1)) return fail(error("`blocks` and totals go together"));
+    TD_CHECK_OK(parse_phases(nest, nest.phases, scope));
+    for (size_t i = 0; i < nest.outer.size(); ++i) TD_CHECK_OK(lexer_.expect("}"));
+    if (lexer_.accept("finish")) {
+      TD_CHECK_OK(lexer_.expect("{"));
+      Scope outside = symbols_;
+      const size_t loops = nest.outer.size();
+      TD_CHECK_OK(parse_phases(nest, nest.finish, outside));
+      if (nest.outer.size() != loops) return fail(error("expected `vector` or `serial` on a loop of `finish`"));
+      TD_CHECK_OK(lexer_.expect("}"));
+    }
+    for (size_t i = 0; i < locals_.size(); ++i) {
+      auto local = locals_.find(static_cast<int32_t>(i));
+      if (local == locals_.end()) return fail(error("locals are numbered from 0 without gaps"));
+      nest.locals.push_back(local->second);
+    }
+    return {};
+  }
+  Status parse_phases(LoopKernel& nest, std::vector<Phase>& phases, Scope& scope) {
     bool fresh = true;  // the next statement opens a phase without variables
     for (;;) {
       if (lexer_.accept("for")) {
@@ -387,7 +423,7 @@ class Parser {
         }
         TD_CHECK_OK(lexer_.expect("{"));
         while (!lexer_.accept("}")) TD_CHECK_OK(parse_statement(phase, inner));
-        nest.phases.push_back(std::move(phase));
+        phases.push_back(std::move(phase));
         fresh = true;
       } else if (lexer_.accept("row")) {
         TD_TRY(TensorId id, parse_tensor());
@@ -396,21 +432,14 @@ class Parser {
         nest.rows.push_back(id);
       } else if (lexer_.accept("then")) {
         fresh = true;
-      } else if (lexer_.at("store") || lexer_.peek().kind == TokenKind::value) {
-        if (fresh) nest.phases.emplace_back();
+      } else if (lexer_.at("store") || lexer_.at("into") || lexer_.peek().kind == TokenKind::value) {
+        if (fresh) phases.emplace_back();
         fresh = false;
-        TD_CHECK_OK(parse_statement(nest.phases.back(), scope));
+        TD_CHECK_OK(parse_statement(phases.back(), scope));
       } else {
-        break;
+        return {};
       }
     }
-    for (size_t i = 0; i < nest.outer.size(); ++i) TD_CHECK_OK(lexer_.expect("}"));
-    for (size_t i = 0; i < locals_.size(); ++i) {
-      auto local = locals_.find(static_cast<int32_t>(i));
-      if (local == locals_.end()) return fail(error("locals are numbered from 0 without gaps"));
-      nest.locals.push_back(local->second);
-    }
-    return {};
   }
   Status open_outer(LoopKernel& nest, const SymList& vars, bool lanes) {
     if (!nest.phases.empty()) return fail(error("expected `vector`, `running` or `serial` on an inner loop"));
@@ -422,7 +451,7 @@ class Parser {
 
   // %l0 = max(value), or a store.
   Status parse_statement(Phase& phase, const Scope& scope) {
-    if (lexer_.at("store")) {
+    if (lexer_.at("store") || lexer_.at("into")) {
       TD_TRY(StoreTo store, parse_store(scope));
       phase.stores.push_back(std::move(store));
       return {};

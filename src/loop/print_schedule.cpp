@@ -63,19 +63,34 @@ class KernelPrinter {
   void store(const StoreTo& s, int depth) {
     std::string index;
     for (ExprId id : s.index) append(index, "{}{}", index.empty() ? "" : ", ", print_expr(loops_, id));
-    line(depth, format("store %{}[{}], {}", loops_[s.tensor].name, index, print_expr(loops_, s.value)));
+    const std::string value = print_expr(loops_, s.value), name = loops_[s.tensor].name;
+    if (s.into)
+      line(depth, format("into %{}[{}], {}({})", name, index, reduce_op_name(*s.into), value));
+    else
+      line(depth, format("store %{}[{}], {}", name, index, value));
   }
   void loops(const LoopKernel& nest) {
     int depth = 1;
     if (nest.scalar) line(depth, "scalar");
+    if (nest.blocks) line(depth, format("blocks {}", nest.blocks));
+    for (TensorId total : nest.totals)
+      line(depth, format("total %{} strides [{}]", loops_[total].name, to_string(schedule_.place(total).strides)));
     for (const Sym& var : nest.outer) {
       const bool lanes = var.symbol_name() == nest.vector_outer;
       line(depth++, format("for {}{} {{", vars({var}), lanes ? " lanes" : ""));
     }
     for (TensorId row : nest.rows)
       line(depth, format("row %{} strides [{}]", loops_[row].name, to_string(schedule_.place(row).strides)));
+    phases(nest, nest.phases, depth);
+    while (--depth > 0) line(depth, "}");
+    if (nest.finish.empty()) return;
+    line(1, "finish {");
+    phases(nest, nest.finish, 2);
+    line(1, "}");
+  }
+  void phases(const LoopKernel& nest, const std::vector<Phase>& list, int depth) {
     bool after_plain = false;
-    for (const Phase& phase : nest.phases) {
+    for (const Phase& phase : list) {
       if (phase.reductions.empty() && phase.stores.empty()) continue;
       const bool plain = phase.vars.empty();
       if (plain && after_plain) line(depth, "then");
@@ -88,7 +103,6 @@ class KernelPrinter {
       for (const StoreTo& s : phase.stores) store(s, inner);
       if (!plain) line(depth, "}");
     }
-    while (--depth > 0) line(depth, "}");
   }
   void matmul(const MatmulKernel& work) {
     line(1, format("matmul [b0 in {}, m0 in {}, n0 in {}] over {} of {}", to_string(work.batch), to_string(work.m),
@@ -204,7 +218,10 @@ std::vector<bool> declared_tensors(const Schedule& schedule) {
   for (size_t t = 0; t < schedule.places.size(); ++t)
     if (schedule.places[t].buffer) declared[t] = true;
   for (const Kernel& kernel : schedule.kernels)
-    if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) std::ranges::for_each(nest->rows, declare);
+    if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) {
+      std::ranges::for_each(nest->rows, declare);
+      std::ranges::for_each(nest->totals, declare);
+    }
   for (const LoopOutput& output : schedule.loops.outputs) declare(output.tensor);
   for (const SymbolRead& read : schedule.loops.symbol_reads) declare(read.tensor);
   return declared;

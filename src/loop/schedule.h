@@ -62,6 +62,7 @@ struct StoreTo {
   TensorId tensor;
   std::vector<ExprId> index;  // of type i64
   ExprId value;
+  std::optional<ReduceOp> into = {};  // combined with what is there; the tensor is one of LoopKernel::totals
 };
 struct Reduction {
   int32_t local;  // names the result: an Expr of kind local
@@ -76,15 +77,26 @@ struct Phase {
   std::vector<StoreTo> stores;  // to tensors with a place, or to rows of the kernel (LoopKernel::rows)
   bool running = false;         // a scan: stores see the reductions' values so far, in order of the one variable
 };
-// For each point of `outer`: the phases, one after another.
+// For each point of `outer`: the phases, one after another. With totals, which reduce over the outer points themselves,
+// the points fall into `blocks` runs, each with copies of the totals of its own; whoever ends last combines the copies
+// in order and then does `finish`, which may load the totals. So results depend on the sizes alone, not on threads.
 struct LoopKernel {
   SymList outer;
   std::vector<Phase> phases;
+  int64_t blocks = 0;
+  std::vector<TensorId> totals;
+  std::vector<Phase> finish;
   std::vector<TensorId> rows;  // tensors that live only for one outer point, in scratch of the kernel
   std::vector<DType> locals;   // register types of the reductions' results
   // The vectorised variable: the innermost of each phase (empty), or this outer one.
   std::string vector_outer;
   bool scalar = false;  // no vector form
+  std::vector<const Phase*> all_phases() const {
+    std::vector<const Phase*> all;
+    for (const Phase& phase : phases) all.push_back(&phase);
+    for (const Phase& phase : finish) all.push_back(&phase);
+    return all;
+  }
 };
 
 // C[batch, m, n] = sum over k of A[batch, m, k] B[batch, k, n]; index variables b0, m0, n0 in the epilogue.

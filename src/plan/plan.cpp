@@ -96,9 +96,9 @@ std::set<BufferId> buffers_of(const Schedule& schedule, const Kernel& kernel) {
     if (id) collect_tensors(pool, id, seen, tensors);
   };
   if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) {
-    for (const Phase& phase : nest->phases) {
-      for (const Reduction& reduction : phase.reductions) expression(reduction.value);
-      for (const StoreTo& store : phase.stores) {
+    for (const Phase* phase : nest->all_phases()) {
+      for (const Reduction& reduction : phase->reductions) expression(reduction.value);
+      for (const StoreTo& store : phase->stores) {
         expression(store.value);
         tensors.insert(store.tensor);
       }

@@ -7,12 +7,25 @@
 #include <set>
 
 #include "base/check.h"
+#include "loop/repeat.h"
 
 namespace toroid::emit {
 
 std::string c_type(DType dtype) { return is_bool(dtype) ? "b8" : std::string(dtype_name(dtype)); }
 std::string register_name(DType dtype) { return is_bool(dtype) ? "b8" : std::string(dtype_name(dtype)); }
 std::string vector_type(DType dtype) { return is_bool(dtype) ? "vm" : "v" + std::string(dtype_name(dtype)); }
+std::string combine_text(ReduceOp op, const std::string& a, const std::string& b) {
+  switch (op) {
+    case ReduceOp::sum: return format("{} + {}", a, b);
+    case ReduceOp::prod: return format("{} * {}", a, b);
+    case ReduceOp::min: return format("min({}, {})", a, b);
+    case ReduceOp::max: return format("max({}, {})", a, b);
+    case ReduceOp::any: return format("lor({}, {})", a, b);
+    case ReduceOp::all: return format("land({}, {})", a, b);
+    default: break;
+  }
+  internal_error(__FILE__, __LINE__, "a reduction without a combination");
+}
 namespace {
 std::string scalar_type(DType dtype) { return is_bool(dtype) ? "bool" : std::string(dtype_name(dtype)); }
 }  // namespace
@@ -197,6 +210,12 @@ ExprEmitter::Value ExprEmitter::emit_load(const Expr& expr) {
           format("load_strided_{}({}, (i64)({}){})", type, at, index_text(line->coefficient), mask_argument()), true,
           dtype);
     }
+    // Vectors begin at multiples of LANES.
+    if (auto repeat = repeat_in(known, scope_.vector_variable);
+        repeat && mask_.empty() && dtype_bytes(tensor.dtype) < 8)
+      return define(
+          format("load_each{}_{}({} + {}{})", repeat->divisor, type, base, index_text(known), mask_argument()), true,
+          dtype);
   }
   std::string index;
   if (!vector) {
@@ -372,10 +391,19 @@ void ExprEmitter::store(const StoreTo& store) {
   }
   const std::string address = format("{} + {}", base, index_text(at));
   if (scope_.vector_variable.empty()) {
+    if (store.into) value.text = combine_text(*store.into, format("load1_{}({})", type, address), value.text);
     line(format("store1_{}({}, {});", type, address, value.text));
     return;
   }
   auto line_of = linear_in(at, scope_.vector_variable);
+  if (store.into) {
+    TD_CHECK(line_of && line_of->coefficient != Sym(0), "lanes that share a total");
+    const bool dense = line_of->coefficient == Sym(1);
+    const std::string stride = dense ? "" : format(", (i64)({})", index_text(line_of->coefficient));
+    const std::string before =
+        format("load_{}{}({}{}{})", dense ? "" : "strided_", type, address, stride, mask_argument());
+    value = {combine_text(*store.into, before, as_vector(value).text), true, value.dtype};
+  }
   if (line_of && line_of->coefficient == Sym(1)) {
     line(format("store_{}({}, {}{});", type, address, as_vector(value).text, mask_argument()));
   } else if (line_of && line_of->coefficient != Sym(0)) {

@@ -19,8 +19,8 @@ class KernelParams {
   // The names that declarations() gives them.
   std::string buffer(BufferId id) { return "buf" + std::to_string(buffer_slot(id)); }
   std::string symbol(const std::string& name) { return "dim" + std::to_string(symbol_slot(name)); }
-  std::string error_cell();         // an i64* that a kernel sets when an index is out of range
-  std::string scratch();            // a char* of the kernel's own memory
+  std::string error_cell();  // an i64* that a kernel sets when an index is out of range
+  std::string scratch();     // a char* of the kernel's own memory
   // f32* const buf0 = (f32*)p[0]; …
   std::string declarations() const;
 
@@ -37,9 +37,10 @@ class KernelParams {
   std::vector<std::string> symbols_;
 };
 
-std::string c_type(DType dtype);        // storage: f32, bf16, b8
-std::string register_name(DType dtype); // f32, i64, …, b8 for bool
-std::string vector_type(DType dtype);   // vf32, vm
+std::string c_type(DType dtype);                                                    // storage: f32, bf16, b8
+std::string register_name(DType dtype);                                             // f32, i64, …, b8 for bool
+std::string vector_type(DType dtype);                                               // vf32, vm
+std::string combine_text(ReduceOp op, const std::string& a, const std::string& b);  // not for argmin and argmax
 
 // Where the emitter's text stands: names of variables, which one is the vector, which lanes are valid.
 struct EmitScope {
@@ -59,7 +60,11 @@ struct EmitScope {
 class ExprEmitter {
  public:
   ExprEmitter(const Loops& loops, const Schedule& schedule, KernelParams& params, EmitScope scope, int* counter)
-      : loops_(loops), pool_(loops.pool), schedule_(schedule), params_(params), scope_(std::move(scope)),
+      : loops_(loops),
+        pool_(loops.pool),
+        schedule_(schedule),
+        params_(params),
+        scope_(std::move(scope)),
         counter_(*counter) {}
 
   struct Value {

@@ -180,6 +180,8 @@ KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const T
     text = format("extern \"C\" void {}(char* const* p, const i64* s, i64 begin, i64 end) {{\n", placeholder);
     text += params.declarations() + body.body + "}\n";
     source.units = body.units;
+    source.scratch_bytes = body.scratch_bytes;
+    source.counts = nest->blocks > 0;
   } else {
     // Twice: the first emission finds what the epilogue uses, the second declares it once a function.
     KernelText result;

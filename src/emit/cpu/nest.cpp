@@ -19,6 +19,7 @@ class NestEmitter {
       : schedule_(schedule), loops_(schedule.loops), nest_(nest), params_(params), lanes_(lanes), hints_(hint_values) {}
 
   NestText emit() {
+    if (nest_.blocks) return emit_blocks();
     SymList outer = nest_.outer;
     Sym vector_var = 0;
     if (!nest_.vector_outer.empty()) {
@@ -93,6 +94,107 @@ class NestEmitter {
   }
 
  private:
+  // Each unit is one block of outer points with its own copy of the totals; sums go through a copy for 64 points at a
+  // time, so that rounding errors do not grow with the number of points.
+  NestText emit_blocks() {
+    const int64_t blocks = nest_.blocks;
+    line(format("char* const scratch = {};", params_.scratch()));
+    std::string bytes = "0";
+    std::vector<Total> totals;
+    for (TensorId id : nest_.totals) {
+      const LoopTensor& tensor = loops_[id];
+      Total total{id, *total_op(id), tensor.dtype, bytes, ""};
+      total.padded = format("(({} + 63) / 64 * 64)", text(product(tensor.sizes)));
+      append(bytes, " + {} * {}", total.padded, dtype_bytes(tensor.dtype));
+      totals.push_back(std::move(total));
+    }
+    line(format("const i64 copy = {};", bytes));
+    Sym points = 1;
+    for (const Sym& var : nest_.outer) points *= var.node()->extent;
+    line(format("const i64 points = {};", text(points)));
+    auto pointers = [&](const std::string& name, const std::string& which) {
+      for (size_t t = 0; t < totals.size(); ++t)
+        line(format("{0}* const {1}{2} = ({0}*)(scratch + 64 + ({3}) * copy + ({4}));", c_type(totals[t].dtype), name,
+                    t, which, totals[t].offset));
+    };
+    auto clear = [&](const std::string& name) {
+      for (size_t t = 0; t < totals.size(); ++t) {
+        const std::string type = c_type(totals[t].dtype);
+        line(format("for (i64 i = 0; i < {0}; i += {1}) store_{2}({3}{4} + i, splat_{2}({5}));", totals[t].padded,
+                    lanes_, type, name, t, identity(totals[t].op, totals[t].dtype)));
+      }
+    };
+    auto add = [&](const std::string& to, const std::string& from) {
+      for (size_t t = 0; t < totals.size(); ++t) {
+        const std::string type = c_type(totals[t].dtype);
+        const std::string value =
+            combine(totals[t].op, format("load_{}({}{} + i)", type, to, t), format("load_{}({}{} + i)", type, from, t));
+        line(format("for (i64 i = 0; i < {}; i += {}) store_{}({}{} + i, {});", totals[t].padded, lanes_, type, to, t,
+                    value));
+      }
+    };
+
+    open("for (i64 u = begin; u < end; ++u) {");
+    pointers("sum", "u");
+    pointers("part", format("{} + u", blocks));
+    clear("sum");
+    line(format("i64 q = u * points / {0}; const i64 last = (u + 1) * points / {0};", blocks));
+    open("while (q < last) {");
+    clear("part");
+    line("const i64 stop = q + 64 < last ? q + 64 : last;");
+    open("for (; q < stop; ++q) {");
+    std::string rest = "q";
+    for (size_t i = nest_.outer.size(); i-- > 0;) {
+      const std::string name = declare(nest_.outer[i]);
+      const std::string extent = text(nest_.outer[i].node()->extent);
+      line(i ? format("const i64 {} = {} % {};", name, rest, extent) : format("const i64 {} = {};", name, rest));
+      if (i) line(format("const i64 r{} = {} / {};", i, rest, extent));
+      rest = format("r{}", i);
+    }
+    declare_rows();
+    for (size_t t = 0; t < totals.size(); ++t) rows_[totals[t].id] = format("part{}", t);
+    phases(nest_.phases, "", "");
+    close();
+    add("sum", "part");
+    close();
+    close();
+
+    open(format("if (__atomic_add_fetch((i64*)scratch, end - begin, __ATOMIC_ACQ_REL) == {}) {{", blocks));
+    pointers("sum", "0");
+    open(format("for (i64 u = 1; u < {}; ++u) {{", blocks));
+    pointers("part", "u");
+    add("sum", "part");
+    close();
+    for (size_t t = 0; t < totals.size(); ++t) rows_[totals[t].id] = format("sum{}", t);
+    phases(nest_.finish, "", "");
+    close();
+    NestText result;
+    result.body = std::move(out_);
+    result.units = format("{}", blocks);
+    std::string copy_bytes = "0";
+    for (TensorId id : nest_.totals) {
+      const LoopTensor& tensor = loops_[id];
+      append(copy_bytes, " + ({} + 63) / 64 * 64 * {}",
+             to_c(product(tensor.sizes),
+                  [&](const std::string& name) { return format("s[{}]", params_.symbol_slot(name)); }),
+             dtype_bytes(tensor.dtype));
+    }
+    result.scratch_bytes = format("64 + {} * ({})", 2 * blocks, copy_bytes);
+    return result;
+  }
+  struct Total {
+    TensorId id;
+    ReduceOp op;
+    DType dtype;
+    std::string offset, padded;  // in bytes, in elements
+  };
+  std::optional<ReduceOp> total_op(TensorId id) const {
+    for (const Phase& phase : nest_.phases)
+      for (const StoreTo& store : phase.stores)
+        if (store.tensor == id) return store.into;
+    return std::nullopt;
+  }
+
   int64_t at_hints(const Sym& sym) const {
     std::map<std::string, int64_t> values = hints_;
     std::set<std::string> names;
@@ -138,9 +240,10 @@ class NestEmitter {
   }
 
   // All phases for one outer point, or for LANES of them when `outer_vector` names the vectorised outer variable.
-  void phases(const std::string& outer_vector, const std::string& count) {
+  void phases(const std::string& outer_vector, const std::string& count) { phases(nest_.phases, outer_vector, count); }
+  void phases(const std::vector<Phase>& list, const std::string& outer_vector, const std::string& count) {
     const auto saved = locals_;
-    for (const Phase& phase : nest_.phases) {
+    for (const Phase& phase : list) {
       if (phase.running)
         running_phase(phase);
       else if (!outer_vector.empty() || nest_.scalar || has_arg_reduction(phase))
@@ -188,18 +291,7 @@ class NestEmitter {
     }
     internal_error(__FILE__, __LINE__, "no limit for this dtype");
   }
-  static std::string combine(ReduceOp op, const std::string& a, const std::string& b) {
-    switch (op) {
-      case ReduceOp::sum: return format("{} + {}", a, b);
-      case ReduceOp::prod: return format("{} * {}", a, b);
-      case ReduceOp::min: return format("min({}, {})", a, b);
-      case ReduceOp::max: return format("max({}, {})", a, b);
-      case ReduceOp::any: return format("lor({}, {})", a, b);
-      case ReduceOp::all: return format("land({}, {})", a, b);
-      default: break;
-    }
-    internal_error(__FILE__, __LINE__, "a reduction without a combination");
-  }
+  static std::string combine(ReduceOp op, const std::string& a, const std::string& b) { return combine_text(op, a, b); }
   static std::string across(ReduceOp op) {
     switch (op) {
       case ReduceOp::sum: return "hsum";

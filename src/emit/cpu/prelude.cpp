@@ -10,7 +10,8 @@
 // all lanes, the lower or upper half, and all even elements of two vectors ($twos)
 // or of two vectors the second of which begins one element early ($evens); $xor4 all lanes with their number's bit 4
 // flipped
-// ($halfxor4: of a half); $each(x #;) gives the same as $list without commas.
+// ($halfxor4: of a half), $by2 and $by4 the number halved or quartered; $each(x #;) gives the same as $list without
+// commas.
 // A copy for T whose names do not mention T is an overload: it is taken only where the type (vT if the text mentions
 // that, else T) is used, so that a kernel of floats does not carry `min` for ten dtypes.
 #include "emit/cpu/prelude.h"
@@ -111,6 +112,8 @@ std::string expand_lists(const std::string& text, int lanes) {
                         {"$evens(", 0, lanes},
                         {"$twos(", 0, lanes},
                         {"$each(", 0, lanes, false},
+                        {"$by2(", 0, lanes},
+                        {"$by4(", 0, lanes},
                         {"$xor1(", 0, lanes, true, 1},
                         {"$xor2(", 0, lanes, true, 2},
                         {"$xor4(", 0, lanes, true, 4},
@@ -136,6 +139,8 @@ std::string expand_lists(const std::string& text, int lanes) {
     const std::string body = text.substr(begin, end - 1 - begin);
     for (int k = list->from; k < list->to; ++k) {
       const int lane = list->name == "$twos("    ? 2 * k
+                       : list->name == "$by2("   ? k / 2
+                       : list->name == "$by4("   ? k / 4
                        : list->name == "$evens(" ? (k < half ? 2 * k : 2 * k + 1)
                                                  : k ^ list->exchange;
       out += replace_all(body, "#", std::to_string(lane));

@@ -348,8 +348,8 @@ class Wrapper {
       // Placed before p in the text: p names it.
       const size_t at = out_.rfind("  { char* const p[]");
       out_.insert(at, format("  {{ const i64 s[] = {{{}0}}; char* const scratch = (char*)table->alloc(host, {});\n"
-                             "    if (!scratch) return td_fail(e, 2, \"out of memory\");\n",
-                             symbols, source.scratch_bytes));
+                             "    if (!scratch) return td_fail(e, 2, \"out of memory\");\n{}",
+                             symbols, source.scratch_bytes, source.counts ? "    *(i64*)scratch = 0;\n" : ""));
     }
     line(format("    const i64 units = {};", units));
     line(format("    if (table->mark) table->mark(host, {}, 0);", k));
