@@ -9,6 +9,9 @@ DTYPES = {"uint8": 0, "int8": 1, "int16": 2, "int32": 3, "int64": 4, "float16": 
           "complex64": 9, "complex128": 10, "bool": 11}
 
 
+BFLOAT16 = 15  # numpy has none
+
+
 class Tensor(ctypes.Structure):
     _fields_ = [("size", ctypes.c_size_t), ("data", ctypes.c_void_p), ("sizes", ctypes.POINTER(ctypes.c_int64)),
                 ("strides", ctypes.POINTER(ctypes.c_int64)), ("rank", ctypes.c_int32), ("dtype", ctypes.c_int32),
@@ -16,9 +19,11 @@ class Tensor(ctypes.Structure):
 
 
 class Package:
-    """library: the folder of libtoroid_rt.so. outputs: arrays of the right sizes, which calls write to."""
+    """library: the folder of libtoroid_rt.so. outputs: arrays of the right sizes, which calls write to. bf16: arrays of
+    int16 hold bfloat16."""
 
-    def __init__(self, library, path, inputs, outputs, threads):
+    def __init__(self, library, path, inputs, outputs, threads, bf16=False):
+        self.dtypes = DTYPES | {"int16": BFLOAT16} if bf16 else DTYPES
         self.lib = ctypes.CDLL(os.path.join(library, "libtoroid_rt.so"))
         self.lib.toroid_last_error.restype = ctypes.c_char_p
         self.model = ctypes.c_void_p()
@@ -32,15 +37,14 @@ class Package:
         if status:
             raise RuntimeError(self.lib.toroid_last_error().decode())
 
-    @staticmethod
-    def _tensors(arrays):
+    def _tensors(self, arrays):
         out = (Tensor * len(arrays))()
         for tensor, array in zip(out, arrays):
             tensor.size = ctypes.sizeof(Tensor)
             tensor.data = array.ctypes.data
             tensor.sizes = (ctypes.c_int64 * max(array.ndim, 1))(*array.shape)
             tensor.rank = array.ndim
-            tensor.dtype = DTYPES[array.dtype.name]
+            tensor.dtype = self.dtypes[array.dtype.name]
         return out
 
     def __call__(self):
