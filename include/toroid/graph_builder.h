@@ -153,6 +153,10 @@ class TOROID_CXX_API GraphBuilder {
   // refused call gives results, so that a program can be put together to its end; compiling it names all of them.
   std::vector<std::string> refusals(size_t from = 0) const;
 
+  // The nesting of the original call's arguments and results, as torch.utils._pytree.treespec_dumps writes it; kept in
+  // the package.
+  Outcome call_spec(const std::string& in_spec, const std::string& out_spec);
+
   // `f32[s0, 64]`
   Expected<std::string> type_text(Tensor tensor) const;
   // The whole graph as text, as `toroid compile --to=graph` prints it.

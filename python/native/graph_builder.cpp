@@ -162,6 +162,13 @@ void bind_graph_builder(nb::module_& module) {
           },
           "value"_a.none(), "name"_a = "", "The next output, a Python value.")
       .def(
+          "call_spec",
+          [](Builder& b, const std::string& in_spec, const std::string& out_spec) {
+            done_or_raise(b.call_spec(in_spec, out_spec));
+          },
+          "in_spec"_a, "out_spec"_a,
+          "The nesting of the call's arguments and results, as torch.utils._pytree.treespec_dumps writes it.")
+      .def(
           "type_text", [](const Builder& b, Builder::Tensor tensor) { return value_or_raise(b.type_text(tensor)); },
           "tensor"_a, "Such as `f32[s0, 64]`.")
       .def(

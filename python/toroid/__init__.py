@@ -1,6 +1,15 @@
-"""Toroid compiles PyTorch programs to native code."""
+"""Toroid compiles PyTorch programs to native code.
+
+    program = toroid.compile(torch.export.export(model, (x,)))
+    y = program(x)
+    program.save("model.toroid.pt2")
+    program = toroid.load("model.toroid.pt2")
+"""
 from ._errors import CompileError, Error, InputError, MissingOp, UnsupportedError
 from ._native import version as _version
+from ._options import Options
+from ._program import Program, Report, compile, load
 
 __version__: str = _version()
-__all__ = ["CompileError", "Error", "InputError", "MissingOp", "UnsupportedError", "__version__"]
+__all__ = ["CompileError", "Error", "InputError", "MissingOp", "Options", "Program", "Report", "UnsupportedError",
+           "__version__", "compile", "load"]

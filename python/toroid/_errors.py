@@ -42,17 +42,10 @@ class CompileError(Error):
 
 
 def _missing_ops(text: str, details: list[str]) -> list[MissingOp]:
-    """One row per "no lowering for `op`", with the " at place" behind or below it."""
-    rows: list[MissingOp] = []
-    for line in [text, *details]:
-        op = re.search(r"`([\w:]+[.:]\w[\w.]*)`", line)
-        place = re.match(r"\s*at (.*)", line)
-        if place and rows and not rows[-1].place:
-            rows[-1] = MissingOp(rows[-1].op, place.group(1))
-        elif op:
-            at = re.search(r" at (.*)$", line[op.end():])
-            rows.append(MissingOp(op.group(1), at.group(1) if at else ""))
-    return rows
+    """From lines such as "`aten.foo.default` at net.py:4, inputs f32[3]"; the text alone names an op without a place."""
+    rows = [MissingOp(match.group(1), match.group(2) or "") for line in details
+            if (match := re.match(r"\s*`([^`]+)`(?: at (.*))?", line))]
+    return rows or [MissingOp(op, "") for op in re.findall(r"`([a-z_]\w*[.:][^`\s]+)`", text)]
 
 
 _CLASSES = {

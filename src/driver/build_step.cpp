@@ -1,6 +1,7 @@
 // Sources to a linked model, and the model with its weights to a package.
 #include <sched.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -31,6 +32,23 @@ Status find_tools(Work& work) {
   return {};
 }
 
+// A Python value that the program was specialised for, or that it returns. JSON has no infinities and NaNs.
+Json constant_json(const Arg& arg) {
+  if (std::holds_alternative<None>(arg)) return nullptr;
+  if (auto flag = std::get_if<bool>(&arg)) return *flag;
+  if (auto text = std::get_if<std::string>(&arg)) return *text;
+  if (auto number = std::get_if<Sym>(&arg); number && number->is_constant()) return number->value();
+  if (auto number = std::get_if<double>(&arg))
+    return std::isfinite(*number) ? Json(*number) : Json{{"float", format("{}", *number)}};
+  return Json{{"other", true}};
+}
+
+Json texts(const SymList& list) {
+  Json out = Json::array();
+  for (const Sym& sym : list) out.push_back(to_string(sym));
+  return out;
+}
+
 // Inputs and outputs as the user knows them.
 std::string signature_json(const Loops& loops) {
   Json inputs = Json::array(), outputs = Json::array();
@@ -41,9 +59,12 @@ std::string signature_json(const Loops& loops) {
       const LoopTensor& tensor = loops[loops.input_tensors[i]];
       row["dtype"] = dtype_name(tensor.dtype);
       row["sizes"] = to_string(tensor.sizes);
+      row["strides"] = texts(tensor.strides);
       row["device"] = to_string(tensor.device);
     } else if (input.kind == GraphInput::Kind::symbol) {
       row["size"] = to_string(input.symbol);
+    } else {
+      row["constant"] = constant_json(input.constant);
     }
     inputs.push_back(row);
   }
@@ -56,6 +77,13 @@ std::string signature_json(const Loops& loops) {
       row["strides"] = to_string(output.strides);
     } else if (output.target.kind == GraphOutput::Kind::symbol) {
       row["size"] = to_string(output.target.symbol);
+    } else if (output.target.kind == GraphOutput::Kind::constant) {
+      row["constant"] = constant_json(output.target.constant);
+    }
+    if (output.alias_input >= 0) {
+      // A view of that input's memory, from this element on.
+      row["alias_input"] = output.alias_input;
+      row["alias_offset"] = to_string(output.offset);
     }
     if (output.target.mutates == GraphOutput::Mutates::weight) {
       row["mutates"] = loops.weights[static_cast<size_t>(output.target.weight.index)].name;

@@ -397,6 +397,14 @@ std::vector<std::string> GraphBuilder::refusals(size_t from) const {
   return {all.begin() + static_cast<std::ptrdiff_t>(std::min(from, all.size())), all.end()};
 }
 
+Outcome GraphBuilder::call_spec(const std::string& in_spec, const std::string& out_spec) {
+  return guarded<Nothing>(*state_, [&]() -> Result<Nothing> {
+    state_->graph.in_spec = in_spec;
+    state_->graph.out_spec = out_spec;
+    return Nothing{};
+  });
+}
+
 Expected<std::string> GraphBuilder::type_text(Tensor tensor) const {
   return guarded<std::string>(*state_, [&]() -> Result<std::string> {
     TD_TRY(Handle handle, to_handle(*state_, tensor));

@@ -412,7 +412,9 @@ class Wrapper {
                        : dtype_bytes(dtype) == 2 ? "short"
                        : dtype_bytes(dtype) == 4 ? "int"
                                                  : "long";
-    line(format("  {{ const {}* from = (const {}*)({}); {}* to = ({}*)({});", type, type, from, type, type, to));
+    // A host may hand out the memory itself that the output is a view of.
+    line(format("  {{ const {}* from = (const {}*)({}); {}* to = ({}*)({}); if (from != to)", type, type, from, type,
+                type, to));
     std::string a = "0", b = "0", indent = "    ";
     for (size_t d = 0; d < sizes.size(); ++d) {
       line(format("{}for (i64 i{} = 0; i{} < {}; ++i{})", indent, d, d, c(sizes[d]), d));
