@@ -13,6 +13,7 @@ from typing import Any, Iterable
 
 import torch
 from torch import fx
+from torch.utils._python_dispatch import _disable_current_modes
 
 from . import _native
 from ._errors import UnsupportedError
@@ -173,9 +174,11 @@ class FxTranslator:
     def weight(self, name: str, tensor: torch.Tensor, kind: str, persistent: bool = True) -> _native.Tensor:
         """A tensor that comes with the program; its memory is borrowed, and kept alive by the builder."""
         check_tensor(tensor, f"`{name}`")
-        tensor = tensor.detach()
-        if tensor.is_conj() or tensor.is_neg():
-            tensor = tensor.resolve_conj().resolve_neg()
+        # A backend is called with tracing modes on.
+        with _disable_current_modes():
+            tensor = tensor.detach()
+            if tensor.is_conj() or tensor.is_neg():
+                tensor = tensor.resolve_conj().resolve_neg()
         storage = tensor.untyped_storage()
         key = storage._cdata
         place = (key, tensor.dtype, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), kind)

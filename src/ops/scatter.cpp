@@ -94,8 +94,9 @@ void add_region_writes(OpTable& ops) {
         });
       })
       .sample("aten.diagonal_scatter.default(f32[3,4], f32[3], 1)");
+  // As self lies, gaps too.
   ops.add("aten.copy.default")
-      .infer([](const Call& call) -> Types { return one(like_self(call)); })
+      .infer([](const Call& call) -> Types { return one(call.type("self")); })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
         const TensorType& x = call.type("self");
         return b.broadcast(b.convert(call.tensor("src"), x.dtype), x.sizes);

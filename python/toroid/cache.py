@@ -1,0 +1,75 @@
+"""Compiled graphs of this process by what they were made from: equal graphs are compiled once.
+
+The next process finds kernels and whole packages in the compiler's own cache folder (`cache_folder`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Any, Callable
+
+from . import _native
+from ._program import boxed_call
+from .backend_options import BackendOptions
+
+
+class Compiled:
+    """A loaded model. `run` takes the list of inputs and gives the list of results."""
+
+    def __init__(self, package: Any) -> None:
+        self.run = boxed_call(package, trusted=True)
+        self.summary: str = package.summary
+        # As long as the function is in use, an equal graph finds it.
+        self.run.compiled = self
+
+
+_lock = threading.Lock()
+_models: "weakref.WeakValueDictionary[tuple[Any, ...], Compiled]" = weakref.WeakValueDictionary()
+_dumps = 0
+
+
+def clear() -> None:
+    """Forgets what this process has compiled; graphs in use stay."""
+    with _lock:
+        _models.clear()
+
+
+def compiled_model(builder: _native.GraphBuilder, name: str, options: BackendOptions, weights: bool) -> Compiled:
+    """`weights`: the graph holds constants, which its text does not show; such a graph equals no other."""
+    key = None
+    if not weights and not options.dump:
+        key = (builder.text(), *options.code_key())
+        with _lock:
+            found = _models.get(key)
+        if found is not None:
+            return found
+    settings = options.compile_options()
+    if options.dump:
+        settings["dump_folder"] = _dump_folder(options.dump, name)
+    package = _native.compile(builder, settings)
+    made = Compiled(package)
+    if key is not None:
+        with _lock:
+            made = _models.setdefault(key, made)
+    return made
+
+
+def _dump_folder(root: str, name: str) -> str:
+    """A folder of its own for each graph: 0001-forward, 0002-backward, …"""
+    global _dumps
+    while True:
+        with _lock:
+            _dumps += 1
+            folder = os.path.join(root, f"{_dumps:04d}-{name}")
+        try:
+            os.makedirs(folder)
+            return folder
+        except FileExistsError:
+            continue
+
+
+def dump_text(folder: str, file: str, text: Callable[[], str]) -> None:
+    with open(os.path.join(folder, file), "w", encoding="utf-8") as out:
+        out.write(text())

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""How long torch.compile takes with Toroid, beside Inductor and beside a backend that compiles nothing.
+
+Each measurement is a process of its own: import, one warm-up compile, then the model's first call. `none` runs
+AOTAutograd's graph as it is, so a backend's own share is what it takes above `none`. Cold: an empty cache folder.
+Warm: a second process with the cache of the first.
+
+  PYTHONPATH=build/python scripts/compile_time.py [--models mlp,bert_base,resnet50] [--engines none,toroid,inductor] [--train]
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+
+def mlp():
+    import torch
+
+    layers = [torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10)]
+    return torch.nn.Sequential(*layers), (torch.randn(8, 64),)
+
+
+def bert_base():
+    import torch
+    from transformers import BertConfig, BertModel
+
+    model = BertModel(BertConfig(), add_pooling_layer=True)
+    return model, (torch.randint(0, 30000, (1, 128)),)
+
+
+def resnet50():
+    import torch
+    from transformers import ResNetConfig, ResNetModel
+
+    return ResNetModel(ResNetConfig()), (torch.randn(1, 3, 224, 224),)
+
+
+MODELS = {"mlp": mlp, "bert_base": bert_base, "resnet50": resnet50}
+
+
+def measure(model_name, engine, train):
+    """Seconds of the first call, in this process."""
+    import torch
+
+    torch.manual_seed(0)
+    model, inputs = MODELS[model_name]()
+    model = model.train() if train else model.eval()
+
+    def backend():
+        if engine != "none":
+            return engine
+        from torch._dynamo.backends.common import aot_autograd
+
+        def as_it_is(gm, example_inputs):
+            def run(args):
+                return gm.forward(*args)
+
+            run._boxed_call = True
+            return run
+
+        return aot_autograd(fw_compiler=as_it_is, keep_inference_input_mutations=True)
+
+    def call(function, args):
+        with torch.set_grad_enabled(train):
+            out = function(*args)
+        leaf = next(x for x in torch.utils._pytree.tree_leaves(out) if isinstance(x, torch.Tensor))
+        if train:
+            leaf.sum().backward()
+
+    used = backend()
+    call(torch.compile(lambda x: torch.nn.functional.linear(x, x).relu(), backend=used), (torch.randn(4, 4, requires_grad=train),))
+    start = time.perf_counter()
+    call(torch.compile(model, backend=used), inputs)
+    return time.perf_counter() - start
+
+
+def run(model, engine, train, folder):
+    env = {**os.environ, "TOROID_CACHE": folder + "/toroid", "TORCHINDUCTOR_CACHE_DIR": folder + "/inductor"}
+    command = [sys.executable, os.path.abspath(__file__), "--one", model, engine, "1" if train else "0"]
+    out = subprocess.run(command, env=env, capture_output=True, text=True)
+    if out.returncode:
+        return None, out.stderr.strip().splitlines()[-1][:200] if out.stderr.strip() else f"exit {out.returncode}"
+    return json.loads(out.stdout.strip().splitlines()[-1]), ""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--engines", default="none,toroid,inductor")
+    parser.add_argument("--train", action="store_true")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        model, engine, train = options.one
+        print(json.dumps(measure(model, engine, train == "1")))
+        return
+    print(f"{'model':12}{'engine':10}{'cold':>9}{'own':>9}{'warm':>9}{'own':>9}")
+    for model in options.models.split(","):
+        base = None
+        for engine in options.engines.split(","):
+            with tempfile.TemporaryDirectory() as folder:
+                cold, why = run(model, engine, options.train, folder)
+                warm = run(model, engine, options.train, folder)[0] if cold is not None and engine != "none" else None
+            if cold is None:
+                print(f"{model:12}{engine:10} {why}", flush=True)
+                continue
+            if engine == "none":
+                base = cold
+            own = [f"{t - base:9.2f}" if t is not None and base is not None else " " * 9 for t in (cold, warm)]
+            warm_text = f"{warm:9.2f}" if warm is not None else " " * 9
+            print(f"{model:12}{engine:10}{cold:9.2f}{own[0]}{warm_text}{own[1]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
