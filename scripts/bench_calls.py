@@ -5,7 +5,6 @@ The function adds its inputs, f32[8] each, so nearly all of the time is the call
 """
 import argparse
 import re
-import statistics
 import subprocess
 import tempfile
 import time
@@ -73,23 +72,26 @@ def ways(count, folder, call_bench):
     return found
 
 
-def nanoseconds(f, calls=2000):
+def nanoseconds(f, calls=50):
     start = time.perf_counter_ns()
     for _ in range(calls):
         f()
     return (time.perf_counter_ns() - start) / calls
 
 
-def measure(found, rounds=15):
-    """Median over rounds, the ways one after another in each round; the loop's own time taken off."""
+def measure(found, blocks=400):
+    """The 5th percentile over short blocks of calls, the ways one after another: what a call takes while nothing else
+    runs. The loop's own time is taken off."""
     times = {name: [] for name, f in found.items() if callable(f)}
-    for name in times:
-        nanoseconds(found[name], 200)
-    for _ in range(rounds):
-        empty = nanoseconds(lambda: None)
+    times[""] = []
+    for name, f in found.items():
+        if callable(f):
+            nanoseconds(f, 200)
+    for _ in range(blocks):
         for name, row in times.items():
-            row.append(nanoseconds(found[name]) - empty)
-    return {name: statistics.median(times[name]) if name in times else found[name] for name in found}
+            row.append(nanoseconds(found[name] if name else lambda: None))
+    low = {name: sorted(row)[len(row) // 20] for name, row in times.items()}
+    return {name: low[name] - low[""] if name in low else found[name] for name in found}
 
 
 def main():

@@ -37,6 +37,7 @@ const std::map<std::string, Names> table = {
     {"runtime", {"include"}},
     {"include", {}},
     {"cli", {"include"}},
+    {"python", {"include"}},
 };
 
 // The contract between compiler, model and runtime, and the packing of weights that compiler and runtime share.
@@ -57,6 +58,7 @@ const std::map<std::string, Names> libraries = {
     {"zlib.h", {"import", "package", "cli"}},
     {"nlohmann/", {"runtime", "cli", "driver", "package"}},
     {"CLI/", {"cli"}},
+    {"nanobind/", {"python"}},
 };
 
 // Written into the build folder by CMake.
@@ -121,7 +123,7 @@ std::string check_library(const std::string& folder, const std::string& name) {
 
 std::vector<fs::path> sources() {
   std::vector<fs::path> out;
-  for (const char* top : {"src", "runtime", "cli", "include"}) {
+  for (const char* top : {"src", "runtime", "cli", "python", "include"}) {
     for (const auto& entry : fs::recursive_directory_iterator(root / top)) {
       std::string name = entry.path().filename().string();
       bool ours = name.ends_with(".cpp") || name.ends_with(".h") || name.ends_with(".c");

@@ -41,7 +41,7 @@ class Compile(unittest.TestCase):
                                      progress=lambda *p: progress.append(p))
             self.assertIn("02-lower.loops", os.listdir(f"{folder}/dump"))
         self.assertIn("build", {step for step, detail, seconds in steps})
-        self.assertIn("import", {step for step, done, total in progress} | {step for step, _, _ in steps})
+        self.assertLessEqual({"lower", "build"}, {step for step, done, total in progress})
         report = program.report()
         self.assertTrue(report["target"].startswith("x86-64-v3"))
         self.assertGreater(len(report["kernels"]), 0)
