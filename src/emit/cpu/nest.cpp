@@ -9,8 +9,8 @@
 namespace toroid::emit {
 namespace {
 
-constexpr int64_t wanted_units = 64;      // enough for threads to share
-constexpr int64_t block_elements = 4096;  // of the vector variable, when it alone has to be shared out
+constexpr int64_t wanted_units = 64;     // enough for threads to share
+constexpr int64_t unit_elements = 4096;  // work of a unit, when the vector variable alone has to be shared out
 
 class NestEmitter {
  public:
@@ -30,8 +30,9 @@ class NestEmitter {
     size_t prefix = 0;
     int64_t units = 1;
     while (prefix < outer.size() && units < wanted_units) units *= at_hints(outer[prefix++].node()->extent);
-    const bool blocks =
-        vector_var.is_symbol() && units < wanted_units && at_hints(vector_var.node()->extent) > block_elements;
+    const int64_t block =
+        std::clamp(unit_elements / work_of_one_point() / lanes_ * lanes_, int64_t{lanes_}, unit_elements);
+    const bool blocks = vector_var.is_symbol() && units < wanted_units && at_hints(vector_var.node()->extent) > block;
     Sym count = 1;
     for (size_t i = 0; i < prefix; ++i) count *= outer[i].node()->extent;
 
@@ -39,14 +40,14 @@ class NestEmitter {
     std::string rest = "u";
     std::string low = "0", high = vector_var.is_symbol() ? text(vector_var.node()->extent) : "0";
     if (blocks) {
-      const std::string per = format("(({} + {}L) / {}L)", high, block_elements - 1, block_elements);
-      line(format("const i64 low = u % {} * {};", per, block_elements));
-      line(format("const i64 high = low + {} < {} ? low + {} : {};", block_elements, high, block_elements, high));
+      const std::string per = format("(({} + {}L) / {}L)", high, block - 1, block);
+      line(format("const i64 low = u % {} * {};", per, block));
+      line(format("const i64 high = low + {} < {} ? low + {} : {};", block, high, block, high));
       if (prefix) line(format("const i64 r = u / {};", per));
       rest = "r";
       low = "low";
       high = "high";
-      count *= ceil_div(vector_var.node()->extent, block_elements);
+      count *= ceil_div(vector_var.node()->extent, block);
     }
     for (size_t i = prefix; i-- > 0;) {
       const std::string name = declare(outer[i]);
@@ -195,6 +196,16 @@ class NestEmitter {
     return std::nullopt;
   }
 
+  // Elements that the phases visit for one outer point.
+  int64_t work_of_one_point() const {
+    int64_t work = 1;
+    for (const Phase& phase : nest_.phases) {
+      int64_t elements = 1;
+      for (const Sym& var : phase.vars) elements *= std::max<int64_t>(1, at_hints(var.node()->extent));
+      work = std::max(work, elements);
+    }
+    return work;
+  }
   int64_t at_hints(const Sym& sym) const {
     std::map<std::string, int64_t> values = hints_;
     std::set<std::string> names;
@@ -308,6 +319,7 @@ class NestEmitter {
 
   // One element at a time along the phase's variables; values are vectors when an outer variable is.
   void lane_phase(const Phase& phase, const std::string& outer_vector, const std::string& count) {
+    if (sums_long_runs(phase)) return lane_sums_phase(phase, outer_vector, count);
     const bool vector = !outer_vector.empty();
     TD_CHECK(!vector || !has_arg_reduction(phase), "argmax over rows in lanes");
     for (const Reduction& reduction : phase.reductions) {
@@ -347,6 +359,78 @@ class NestEmitter {
     for (const StoreTo& store : phase.stores) emitter.store(store);
     out_ += emitter.take();
     for (size_t i = 0; i < phase.vars.size(); ++i) close();
+    for (const Reduction& reduction : phase.reductions)
+      locals_[reduction.local] = {accumulators_[reduction.local], vector, reduction.dtype};
+  }
+
+  // Whether a reduction runs so far along its innermost variable that cutting it pays.
+  bool sums_long_runs(const Phase& phase) const {
+    return !phase.reductions.empty() && !has_arg_reduction(phase) && !phase.vars.empty() &&
+           at_hints(phase.vars.back().node()->extent) >= 8;
+  }
+
+  // As lane_phase, with several accumulators, which are added to the totals after `sum_run` steps: an addition takes
+  // longer to finish than to start, and the rounding error of a running sum grows with its length (a mean over 112 x
+  // 112 pixels in one run would be off by a hundred roundings).
+  void lane_sums_phase(const Phase& phase, const std::string& outer_vector, const std::string& count) {
+    constexpr int64_t sum_run = 64;
+    const bool vector = !outer_vector.empty();
+    auto start = [&](const Reduction& reduction, const std::string& name) {
+      const std::string first = identity(reduction.op, reduction.dtype);
+      line(vector ? format("{} {} = splat_{}({});", vector_type(reduction.dtype), name, register_name(reduction.dtype),
+                           first)
+                  : format("{} {} = {};", scalar_type(reduction.dtype), name, first));
+    };
+    int64_t cost = 0;
+    for (const Reduction& reduction : phase.reductions) cost += cost_of(reduction.value);
+    for (const StoreTo& store : phase.stores) cost += cost_of(store.value);
+    const int copies = cost > 30 ? 1 : phase.reductions.size() > 2 ? 2 : 4;
+    for (const Reduction& reduction : phase.reductions) {
+      accumulators_[reduction.local] = format("l{}_{}", reduction.local, uses_++);
+      start(reduction, accumulators_[reduction.local]);
+    }
+    int opened = 0;
+    for (size_t i = 0; i + 1 < phase.vars.size(); ++i, ++opened) {
+      const std::string name = declare(phase.vars[i]);
+      open(format("for (i64 {} = 0; {} < {}; ++{}) {{", name, name, text(phase.vars[i].node()->extent), name));
+    }
+    const Sym& var = phase.vars.back();
+    const std::string name = declare(var), extent = text(var.node()->extent), stop = format("stop{}", uses_++);
+    open(format("for (i64 {0} = 0, {1}; {0} < {2}; {0} = {1}) {{", name, stop, extent));
+    line(format("{1} = {0} + {3} < {2} ? {0} + {3} : {2};", name, stop, extent, sum_run));
+    for (const Reduction& reduction : phase.reductions)
+      for (int k = 0; k < copies; ++k) start(reduction, format("{}_{}", accumulators_[reduction.local], k));
+    auto body = [&](int copy) {
+      EmitScope s = scope(outer_vector, count);
+      if (copy) s.variables[var.symbol_name()] = format("({} + {})", name, copy);
+      ExprEmitter emitter(loops_, schedule_, params_, std::move(s), &temporaries_);
+      for (const Reduction& reduction : phase.reductions) {
+        ExprEmitter::Value value = emitter.emit(reduction.value);
+        if (vector) value = emitter.as_vector(value);
+        const std::string part = format("{}_{}", accumulators_[reduction.local], copy);
+        emitter.line(format("{} = {};", part, combine(reduction.op, part, value.text)));
+      }
+      for (const StoreTo& store : phase.stores) emitter.store(store);
+      out_ += emitter.take();
+    };
+    if (copies > 1) {
+      open(format("for (; {0} + {1} <= {2}; {0} += {1}) {{", name, copies, stop));
+      for (int k = 0; k < copies; ++k) body(k);
+      close();
+    }
+    open(format("for (; {0} < {1}; ++{0}) {{", name, stop));
+    body(0);
+    close();
+    for (const Reduction& reduction : phase.reductions) {
+      const std::string& total = accumulators_[reduction.local];
+      for (int step = copies / 2; step > 0; step /= 2)
+        for (int k = 0; k < step; ++k)
+          line(format("{}_{} = {};", total, k,
+                      combine(reduction.op, format("{}_{}", total, k), format("{}_{}", total, k + step))));
+      line(format("{} = {};", total, combine(reduction.op, total, format("{}_0", total))));
+    }
+    close();
+    while (opened-- > 0) close();
     for (const Reduction& reduction : phase.reductions)
       locals_[reduction.local] = {accumulators_[reduction.local], vector, reduction.dtype};
   }
