@@ -456,9 +456,9 @@ class Grouper {
 
   // Totals stay near, combining them costs little beside what is saved, and they are over a row or over nothing.
   bool totals_pay(TensorId id, const Expr& sum, const std::vector<std::string>& walks, int64_t points, int64_t saved) {
-    const int64_t bytes = program_.elements_at_hints(id) * 8;
+    const int64_t bytes = program_.elements_at_hints(id) * dtype_bytes(sum.dtype);
     const bool keeps = program_.elements_at_hints(id) > 1;
-    if (keeps && sum.vars.size() != walks.size()) return false;
+    if (keeps && (sum.vars.size() != walks.size() || !walks_rows(id, sum))) return false;
     return points >= 16 && bytes <= row_bytes_limit && 2 * bytes * across_blocks(points, bytes) <= saved;
   }
 
@@ -486,8 +486,8 @@ class Grouper {
       points *= program_.at_hints(extent_of(var));
     }
     // Columns of one row after another; a reduction whose rows lie together is well as it is, when there are enough.
-    if (kept > 1 && (kept >= 4096 || !walks_rows(id, sum))) return;
-    if (!totals_pay(id, sum, walks, points, kept * reduced)) return;
+    if (kept >= 4096) return;
+    if (!totals_pay(id, sum, walks, points, kept * reduced * dtype_bytes(sum.dtype))) return;
     spread.flexible = false;
     spread.finish = g.members;
     spread.across[id] = walks;

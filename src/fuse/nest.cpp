@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "fuse/nest_shape.h"
 #include "fuse/program.h"
+#include "fuse/share_rows.h"
 
 namespace toroid::fuse {
 namespace {
@@ -50,6 +51,7 @@ class NestBuilder {
     }
     kernel.note = join(note, " + ");
     shape_nest(pool_, schedule_, work_, [this](const Sym& s) { return program_.at_hints(s); });
+    share_rows(program_, schedule_, work_, loops_[all.back()].name);
     kernel.work = std::move(work_);
     return kernel;
   }

@@ -169,7 +169,8 @@ int64_t expression_cost(const ExprPool& pool, ExprId root) {
 }
 
 int64_t across_blocks(int64_t points, int64_t bytes) {
-  int64_t blocks = std::clamp<int64_t>(points / 8, 1, 32);
+  // A row of totals is cleared and combined for each block, so that a block should have points enough.
+  int64_t blocks = std::clamp<int64_t>(bytes <= 256 ? points / 4 : points / 16, 1, 32);
   while (blocks > 4 && blocks * bytes > (1 << 20)) blocks /= 2;
   return blocks;
 }

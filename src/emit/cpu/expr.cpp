@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "emit/cpu/reduction_text.h"
 #include "loop/repeat.h"
 
 namespace toroid::emit {
@@ -14,18 +15,6 @@ namespace toroid::emit {
 std::string c_type(DType dtype) { return is_bool(dtype) ? "b8" : std::string(dtype_name(dtype)); }
 std::string register_name(DType dtype) { return is_bool(dtype) ? "b8" : std::string(dtype_name(dtype)); }
 std::string vector_type(DType dtype) { return is_bool(dtype) ? "vm" : "v" + std::string(dtype_name(dtype)); }
-std::string combine_text(ReduceOp op, const std::string& a, const std::string& b) {
-  switch (op) {
-    case ReduceOp::sum: return format("{} + {}", a, b);
-    case ReduceOp::prod: return format("{} * {}", a, b);
-    case ReduceOp::min: return format("min({}, {})", a, b);
-    case ReduceOp::max: return format("max({}, {})", a, b);
-    case ReduceOp::any: return format("lor({}, {})", a, b);
-    case ReduceOp::all: return format("land({}, {})", a, b);
-    default: break;
-  }
-  internal_error(__FILE__, __LINE__, "a reduction without a combination");
-}
 namespace {
 std::string scalar_type(DType dtype) { return is_bool(dtype) ? "bool" : std::string(dtype_name(dtype)); }
 }  // namespace
@@ -92,6 +81,8 @@ std::string ExprEmitter::mask_argument() const {
 ExprEmitter::Value ExprEmitter::emit(ExprId id) {
   if (auto found = done_.find(id); found != done_.end()) return found->second;
   const Expr expr = pool_[id];
+  if (auto tile = scope_.tiles.find(id); tile != scope_.tiles.end())
+    return done_[id] = define(format("load_{}({})", c_type(loops_[expr.tensor].dtype), tile->second), true, expr.dtype);
   Value value = emit_new(expr);
   done_[id] = value;
   return value;
@@ -246,7 +237,78 @@ bool ExprEmitter::has_loads(ExprId root) const {
   return walk(root);
 }
 
+std::optional<ExprEmitter::Uniform> ExprEmitter::uniform(ExprId condition) {
+  const Expr expr = pool_[condition];
+  if (expr.kind != ExprKind::op) return std::nullopt;
+  if (expr.op == ScalarOp::land) {
+    auto a = uniform(expr.args[0]), b = uniform(expr.args[1]);
+    if (!a || !b) return std::nullopt;
+    return Uniform{format("({} && {})", a->all, b->all), format("({} || {})", a->none, b->none),
+                   a->is_vector || b->is_vector};
+  }
+  const bool strict = expr.op == ScalarOp::lt || expr.op == ScalarOp::gt;
+  const bool swapped = expr.op == ScalarOp::gt || expr.op == ScalarOp::ge;
+  if (!strict && expr.op != ScalarOp::le && expr.op != ScalarOp::ge) return std::nullopt;
+  auto left = pool_.as_index(expr.args[0]), right = pool_.as_index(expr.args[1]);
+  if (!left || !right) return std::nullopt;
+  // It holds where the difference is below a limit.
+  const Sym difference = swapped ? *right - *left : *left - *right;
+  const int64_t limit = strict ? 0 : 1;
+  const std::string first = index_text(difference);
+  if (!depends_on(difference, scope_.vector_variable))
+    return Uniform{format("({} < {})", first, limit), format("({} >= {})", first, limit), false};
+  auto along = linear_in(difference, scope_.vector_variable);
+  if (!along || (along->coefficient != Sym(1) && along->coefficient != Sym(-1))) return std::nullopt;
+  const bool rises = along->coefficient == Sym(1);
+  return Uniform{format("({}{} < {})", first, rises ? " + (LANES - 1)" : "", limit),
+                 format("({}{} >= {})", first, rises ? "" : " - (LANES - 1)", limit), true};
+}
+
+// One of several texts for a value, the last one where no condition holds.
+ExprEmitter::Value ExprEmitter::emit_branches(
+    const std::vector<std::pair<std::string, std::function<Value()>>>& branches, DType dtype) {
+  const std::map<ExprId, Value> before = done_;
+  const std::string outer = std::move(out_), outer_indent = indent_;
+  indent_ += "  ";
+  std::vector<std::pair<Value, std::string>> parts;
+  bool vector = false;
+  for (const auto& [condition, emit_branch] : branches) {
+    out_.clear();
+    const Value value = emit_branch();
+    parts.emplace_back(value, std::move(out_));
+    vector |= value.is_vector;
+    done_ = before;
+  }
+  out_ = outer;
+  indent_ = outer_indent;
+  const std::string name = fresh("t");
+  line(format("{} {};", vector ? vector_type(dtype) : scalar_type(dtype), name));
+  for (size_t i = 0; i < branches.size(); ++i) {
+    const std::string& condition = branches[i].first;
+    line(format("{}{}", i ? "} else " : "", condition.empty() ? "{" : format("if ({}) {{", condition)));
+    out_ += parts[i].second;
+    line(format("  {} = {};", name, vector ? as_vector(parts[i].first).text : parts[i].first.text));
+  }
+  line("}");
+  return {name, vector, dtype};
+}
+
 ExprEmitter::Value ExprEmitter::emit_where(const Expr& expr) {
+  const bool guarded = has_loads(expr.args[1]) || has_loads(expr.args[2]);
+  // Most vectors lie on one side of a bound between the parts of a concatenation or before padding.
+  if (guarded && mask_.empty() && branched_ < 6 && !scope_.vector_variable.empty()) {
+    if (auto same = uniform(expr.args[0]); same && same->is_vector) {
+      ++branched_;
+      return emit_branches({{same->all, [&] { return emit(expr.args[1]); }},
+                            {same->none, [&] { return emit(expr.args[2]); }},
+                            {"", [&] { return emit_sides(expr); }}},
+                           expr.dtype);
+    }
+  }
+  return emit_sides(expr);
+}
+
+ExprEmitter::Value ExprEmitter::emit_sides(const Expr& expr) {
   const Value condition = emit(expr.args[0]);
   const bool guarded = has_loads(expr.args[1]) || has_loads(expr.args[2]);
   if (!guarded) {
@@ -258,30 +320,8 @@ ExprEmitter::Value ExprEmitter::emit_where(const Expr& expr) {
   }
   if (!condition.is_vector) {
     // One branch for all lanes.
-    const std::map<ExprId, Value> before = done_;
-    const std::string outer = std::move(out_), outer_indent = indent_;
-    indent_ += "  ";
-    out_.clear();
-    const Value a = emit(expr.args[1]);
-    const std::string text_a = std::move(out_);
-    done_ = before;
-    out_.clear();
-    const Value b = emit(expr.args[2]);
-    const std::string text_b = std::move(out_);
-    done_ = before;
-    out_ = outer;
-    indent_ = outer_indent;
-    const bool vector = a.is_vector || b.is_vector;
-    const std::string name = fresh("t");
-    line(format("{} {};", vector ? vector_type(expr.dtype) : scalar_type(expr.dtype), name));
-    line(format("if ({}) {{", condition.text));
-    out_ += text_a;
-    line(format("  {} = {};", name, vector ? as_vector(a).text : a.text));
-    line("} else {");
-    out_ += text_b;
-    line(format("  {} = {};", name, vector ? as_vector(b).text : b.text));
-    line("}");
-    return {name, vector, expr.dtype};
+    return emit_branches(
+        {{condition.text, [&] { return emit(expr.args[1]); }}, {"", [&] { return emit(expr.args[2]); }}}, expr.dtype);
   }
   auto side = [&](ExprId id, const std::string& lanes) {
     const std::map<ExprId, Value> before = done_;

@@ -1,5 +1,6 @@
 // Scalar expressions as C++ text over the prelude, for one value or for LANES values at once.
 #pragma once
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -37,10 +38,9 @@ class KernelParams {
   std::vector<std::string> symbols_;
 };
 
-std::string c_type(DType dtype);                                                    // storage: f32, bf16, b8
-std::string register_name(DType dtype);                                             // f32, i64, …, b8 for bool
-std::string vector_type(DType dtype);                                               // vf32, vm
-std::string combine_text(ReduceOp op, const std::string& a, const std::string& b);  // not for argmin and argmax
+std::string c_type(DType dtype);         // storage: f32, bf16, b8
+std::string register_name(DType dtype);  // f32, i64, …, b8 for bool
+std::string vector_type(DType dtype);    // vf32, vm
 
 // Where the emitter's text stands: names of variables, which one is the vector, which lanes are valid.
 struct EmitScope {
@@ -55,6 +55,7 @@ struct EmitScope {
   };
   std::map<int32_t, Local> locals;
   std::map<TensorId, std::string> rows;  // scratch rows: pointer text
+  std::map<ExprId, std::string> tiles;   // loads whose vector was turned round beforehand: pointer text
 };
 
 class ExprEmitter {
@@ -86,6 +87,14 @@ class ExprEmitter {
   Value emit_op(const Expr& expr);
   std::optional<Value> emit_fused(const Expr& expr);
   Value emit_where(const Expr& expr);
+  Value emit_sides(const Expr& expr);
+  // C conditions that all lanes, or none, meet a comparison of indices; nothing where that is not so easy to tell.
+  struct Uniform {
+    std::string all, none;
+    bool is_vector = false;
+  };
+  std::optional<Uniform> uniform(ExprId condition);
+  Value emit_branches(const std::vector<std::pair<std::string, std::function<Value()>>>& branches, DType dtype);
   Value emit_load(const Expr& expr);
   Value emit_index(const Sym& sym);
   Value vector_index(const Sym& sym);
@@ -103,6 +112,7 @@ class ExprEmitter {
   EmitScope scope_;
   int& counter_;
   std::string mask_;  // a vm, when only some lanes may touch memory
+  int branched_ = 0;  // how often the text has been written in alternatives
   std::map<ExprId, Value> done_;
   std::string out_, indent_ = "    ";
 };
