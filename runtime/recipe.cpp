@@ -311,13 +311,16 @@ bool run_recipe(const Recipes& recipes, const RecipeConstant& constant, std::spa
     copy_value(v, constant.dtype, static_cast<char*>(out), contiguous_strides(v.sizes));
     return true;
   }
-  if (v.sizes.size() != 2) return machine.fail("pack takes a matrix");
+  const size_t rank = v.sizes.size();
+  if (rank != 2 && rank != 3) return machine.fail("pack takes a matrix, or several");
   const int32_t group = constant.steps.back().k_group;
-  const int64_t bytes = recipe_dtype_bytes(constant.dtype);
-  if (packed_bytes(v.sizes[0], v.sizes[1], group, bytes) != constant.bytes)
-    return machine.fail("a packed matrix does not fill its constant");
+  const int64_t bytes = recipe_dtype_bytes(constant.dtype), matrices = rank == 3 ? v.sizes[0] : 1;
+  const int64_t n = v.sizes[rank - 2], k = v.sizes[rank - 1], one = packed_bytes(n, k, group, bytes);
+  if (matrices * one != constant.bytes) return machine.fail("a packed matrix does not fill its constant");
   if (v.dtype != constant.dtype) v = materialised(v, constant.dtype);
-  pack_matrix(v.data, v.sizes[0], v.sizes[1], v.strides[0], v.strides[1], group, bytes, static_cast<char*>(out));
+  for (int64_t m = 0; m < matrices; ++m)
+    pack_matrix(v.data + (rank == 3 ? m * v.strides[0] * bytes : 0), n, k, v.strides[rank - 2], v.strides[rank - 1],
+                group, bytes, static_cast<char*>(out) + m * one);
   return true;
 }
 
@@ -365,8 +368,12 @@ bool invert_recipe(const Recipes& recipes, const RecipeConstant& constant, const
   Value plain;
   if (pack) {
     plain = make_value(constant.dtype, top.sizes);
-    unpack_matrix(v.data, top.sizes[0], top.sizes[1], pack->k_group, recipe_dtype_bytes(constant.dtype),
-                  plain.memory.get());
+    const size_t rank = top.sizes.size();
+    if (rank != 2 && rank != 3) return false;
+    const int64_t bytes = recipe_dtype_bytes(constant.dtype), n = top.sizes[rank - 2], k = top.sizes[rank - 1];
+    for (int64_t m = 0; m < (rank == 3 ? top.sizes[0] : 1); ++m)
+      unpack_matrix(v.data + m * packed_bytes(n, k, pack->k_group, bytes), n, k, pack->k_group, bytes,
+                    plain.memory.get() + m * n * k * bytes);
     v.data = plain.data;
   }
   inverse.push_down(stack[0], materialised(v, top.dtype).data, {});

@@ -39,7 +39,8 @@ enum class RecipeOp : uint8_t {
   add_scalar,
   mul_scalar,  // pop a; push a op value
   rsqrt,       // pop a; push 1 / sqrt(a)
-  pack,   // pop [N, K]; push panels [N/64][ceil(K/g)][64][g], the last panel N's rest rounded up to 16 wide; zeros fill
+  pack,  // pop [N, K]; push panels [N/64][ceil(K/g)][64][g], the last panel N's rest rounded up to 16 wide; zeros fill;
+         // of [G, N, K] one packed matrix after another
   bytes,  // the constant's bytes are written by the compiler and follow from no weight; the only step then
 };
 

@@ -68,10 +68,22 @@ class Traffic {
       return void(kernel.bytes = bytes);
     }
     SymList loops;
+    auto stored = [&](const StoreTo& store) {
+      expression(store.value, loops);
+      access(store.tensor, store.index, loops);
+    };
     auto var = [&](const char* name, const Sym& extent) { loops.push_back(Sym::index(name, extent)); };
     if (auto* work = std::get_if<MatmulKernel>(&kernel.work)) {
-      var("b0", work->batch), var("m0", work->m), var("n0", work->n);
-      bytes += tensor_bytes(work->a) + (work->packed ? buffer_bytes(work->packed) : tensor_bytes(work->b));
+      var("b0", work->batch), var("m0", work->m), var("n0", work->columns[0].n);
+      bytes += tensor_bytes(work->a);
+      for (const MatmulKernel::Columns& columns : work->columns)
+        for (const MatmulKernel::Right& b : columns.right)
+          bytes += b.packed ? buffer_bytes(b.packed) : tensor_bytes(b.tensor);
+      size_t at = 0;
+      for (const MatmulKernel::Columns& columns : work->columns) {
+        loops.back() = Sym::index("n0", columns.n);
+        for (size_t end = at + columns.stores; at < end; ++at) stored(kernel.epilogue[at]);
+      }
     } else if (auto* work = std::get_if<ConvKernel>(&kernel.work)) {
       var("n0", work->batch), var("h0", work->out_h), var("w0", work->out_w), var("c0", work->out_channels);
       bytes += tensor_bytes(work->x) + buffer_bytes(work->packed);
@@ -79,10 +91,8 @@ class Traffic {
       var("b0", work->batch), var("h0", work->heads), var("m0", work->queries), var("d0", work->value_size);
       bytes += tensor_bytes(work->q) + tensor_bytes(work->k) + tensor_bytes(work->v);
     }
-    for (const StoreTo& store : kernel.epilogue) {
-      expression(store.value, loops);
-      access(store.tensor, store.index, loops);
-    }
+    if (!std::holds_alternative<MatmulKernel>(kernel.work))
+      for (const StoreTo& store : kernel.epilogue) stored(store);
     kernel.bytes = bytes;
     kernel.nanoseconds = floor_div(kernel.flops, 80) + floor_div(bytes, 40);
   }
@@ -140,23 +150,27 @@ std::vector<Kernel> in_order(std::vector<Kernel> kernels) {
   return ordered;
 }
 
-// One attempt. Names what could not be one attention kernel in `refused`, or what must be copied first in `wishes`, and
-// then gives nothing. `copied` are the readers that had their copies.
+// One attempt. Names what could not be one attention kernel in `refused`, contractions without a template whose
+// epilogue walks them otherwise in `plain`, or what must be copied first in `wishes`, and then gives nothing. `copied`
+// are the readers that had their copies.
 std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOptions& options,
-                                 std::set<std::string>& refused, std::set<std::string>& copied,
-                                 std::vector<CopyWish>& wishes) {
+                                 std::set<std::string>& refused, std::set<std::string>& plain,
+                                 std::set<std::string>& copied, std::vector<CopyWish>& wishes) {
   Schedule schedule;
   schedule.loops = std::move(loops);
   Program program{schedule.loops, target, hints(schedule.loops), {}, {}, {}, options.explain};
+  program.plain_epilogue = plain;
   classify(program);
   find_attention(program, refused);
   inline_maps(program);
   fold_weights(program);
+  reindex_reductions(program);
   group_tensors(program);
   choose_places(program, schedule);
 
   std::vector<Kernel> kernels;
   bool complete = true;
+  std::vector<std::string> not_plain;
   for (const Group& group : program.groups) {
     if (group.is_template) {
       if (auto kernel = match_template(program, schedule, group)) {
@@ -166,6 +180,10 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
       if (program[group.members[0]].attention) {
         refused.insert(program.loops[group.members[0]].name);
         complete = false;
+        continue;
+      }
+      if (!group.plain) {
+        not_plain.push_back(program.loops[group.members[0]].name);
         continue;
       }
     }
@@ -181,7 +199,10 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
   }
   for (const CopyWish& wish : program.wishes)
     if (copied.insert(format("{} {}", program.loops[wish.reader].name, wish.second)).second) wishes.push_back(wish);
-  if (!complete || !wishes.empty()) return std::nullopt;
+  // With its copies it may fit.
+  if (wishes.empty()) plain.insert(not_plain.begin(), not_plain.end());
+  if (!complete || !wishes.empty() || !not_plain.empty()) return std::nullopt;
+  join_products(program, schedule, kernels);
   Traffic traffic(program, schedule);
   for (Kernel& kernel : kernels) {
     std::vector<TensorId> reads;
@@ -209,11 +230,11 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
 
 Result<Schedule> fuse_loops(Loops input, const Target& target, const FuseOptions& options) {
   // Whether a template's operands fit is known only when everything has a place.
-  std::set<std::string> refused, copied;
+  std::set<std::string> refused, plain, copied;
   separate_devices(input);
   for (int attempt = 0;; ++attempt) {
     std::vector<CopyWish> wishes;
-    if (auto schedule = try_fuse(input, target, options, refused, copied, wishes)) {
+    if (auto schedule = try_fuse(input, target, options, refused, plain, copied, wishes)) {
       for (const std::string& name : refused)
         if (options.explain)
           schedule->explanations.push_back(format("%{} is not one attention kernel: its operands do not fit", name));

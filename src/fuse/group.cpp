@@ -6,11 +6,13 @@
 #include <set>
 
 #include "base/check.h"
+#include "fuse/contraction.h"
 #include "fuse/program.h"
 
 namespace toroid::fuse {
 namespace {
 
+constexpr int64_t template_lanes = 16;          // of the widest vectors
 constexpr int64_t row_bytes_limit = 256 << 10;  // a row must stay in the second-level cache
 constexpr int64_t finish_limit = 16 << 10;      // elements that one thread computes at the end
 constexpr int64_t spread_limit = 64 << 10;      // elements of a reduction that are worth several threads
@@ -123,7 +125,7 @@ class Grouper {
         program_.say(format("%{} is not an epilogue of %{}: other readers", loops_[id].name, loops_[producer].name));
         continue;
       }
-      if (!one_to_one(producer, id)) {
+      if (!follow(group(target), producer, id)) {
         program_.say(format("%{} is not an epilogue of %{}: it reads it at other indices", loops_[id].name,
                             loops_[producer].name));
         continue;
@@ -137,18 +139,42 @@ class Grouper {
     return false;
   }
 
-  // Every load of `producer` is at a permutation of all the reader's variables (dims of one element aside).
-  bool one_to_one(TensorId producer, TensorId reader) {
-    Relation relation(program_, producer, reader);
-    std::set<int> used;
-    for (int d : real_dims(program_, producer)) {
-      int dim = relation.reader_dim(d);
-      if (dim < 0 || !used.insert(dim).second) return false;
-      // A reader of part of it, or of more than it (a concatenation), is another space.
-      if (!proves_eq(program_.extent(producer, d), program_.extent(reader, dim))) return false;
+  // The reader walks the same elements as `producer`, a member of the template's group, and so those of the
+  // contraction.
+  bool follow(Group& g, TensorId producer, TensorId reader) {
+    auto inverse = inverse_index(program_, producer, reader);
+    if (!inverse) return false;
+    const TensorId first = g.members[0];
+    std::map<std::string, Sym> follows;
+    bool plain = true;
+    for (const auto& [name, value] : *inverse) {
+      follows[name] = producer == first ? value : substitute(value, g.follows.at(producer));
+      plain &= follows[name].is_symbol();
     }
-    for (int d : real_dims(program_, reader))
-      if (!used.contains(d)) return false;
+    if (!plain && (program_.plain_epilogue.contains(loops_[first].name) || !columns_whole(first, follows)))
+      return false;
+    g.follows[reader] = std::move(follows);
+    g.plain &= plain;
+    return true;
+  }
+
+  // Vectors of a template run along its columns: they stay whole only where these are split at multiples of a vector's
+  // length, and innermost in what they become part of. Kernels of convolutions promise no such multiples.
+  bool columns_whole(TensorId contraction, const std::map<std::string, Sym>& follows) {
+    const bool conv = match_conv(program_, contraction).has_value() || program_[contraction].attention;
+    const SymList& vars = loops_[contraction].vars;
+    for (size_t d = conv ? 0 : vars.size() - 1; d < vars.size(); ++d) {
+      if (!vars[d].is_symbol()) continue;
+      // Of attention (batch, heads, queries, columns), of a convolution (batch, channels, space).
+      if (conv && d != (program_[contraction].attention ? vars.size() - 1 : 1)) continue;
+      const std::string& column = vars[d].symbol_name();
+      for (const auto& [name, value] : follows) {
+        if (!depends_on(value, column)) continue;
+        if (conv && !value.is_symbol()) return false;
+        auto step = step_in_run(value, column, template_lanes);
+        if (!step || (*step != Sym(0) && *step != Sym(1))) return false;
+      }
+    }
     return true;
   }
 

@@ -34,6 +34,16 @@ ExprId find_contraction(const ExprPool& pool, ExprId body) {
   return reductions[0];
 }
 
+// An element of one factor meets several of the other: without that, dot products of rows, there is nothing that a tile
+// would read once instead of often.
+bool has_reuse(const ExprPool& pool, const SymList& vars, ExprId product) {
+  const Expr& term = pool[product];
+  return std::any_of(vars.begin(), vars.end(), [&](const Sym& var) {
+    return var.is_symbol() && extent_of(var) != Sym(1) &&
+           pool.depends_on(term.args[0], var.symbol_name()) != pool.depends_on(term.args[1], var.symbol_name());
+  });
+}
+
 // How many points index variables have.
 Sym elements_of(const SymList& vars) {
   Sym elements = 1;
@@ -138,7 +148,7 @@ void classify(Program& program) {
       // Small products are cheaper as plain loops inside a neighbour.
       int64_t k = program.at_hints(elements_of(sum.vars));
       int64_t work = k * program.elements_at_hints(TensorId{static_cast<int32_t>(i)});
-      if (k >= 4 && work >= 4096) {
+      if (k >= 4 && work >= 4096 && has_reuse(loops.pool, tensor.vars, sum.args[0])) {
         item.kind = Kind::contract;
         item.contraction = contraction;
       }
@@ -194,6 +204,7 @@ void inline_maps(Program& program) {
     bool operand = false, gathered = false;
     int64_t repeats = 1;  // evaluations of one element, were it inlined
     int64_t sites = 0;
+    int64_t all_evaluations = 0;  // at all sites together
     const int64_t own = std::max<int64_t>(program.elements_at_hints(id), 1);
     for (TensorId reader : item.readers) {
       const Item& r = program[reader];
@@ -221,6 +232,7 @@ void inline_maps(Program& program) {
       for (const Use& use : r.uses) {
         if (use.tensor != id) continue;
         ++sites;
+        all_evaluations += evaluations;
         gathered |= gathers(pool, use);
       }
       repeats = std::max(repeats, evaluations / own);
@@ -248,6 +260,8 @@ void inline_maps(Program& program) {
       inline_it = true;
     } else if (gathered && cost > 4) {
       inline_it = false;
+    } else if (all_evaluations <= own) {
+      inline_it = true;  // its readers share it out among them (the two halves of a gated unit)
     } else {
       inline_it = cost <= 4 && input_bytes * sites <= own_bytes * (sites + 1);
     }

@@ -72,6 +72,9 @@ struct Group {
     list.insert(list.end(), finish.begin(), finish.end());
     return list;
   }
+  // Template: for each member its variables as functions of the contraction's. `plain`: these are its variables.
+  std::map<TensorId, std::map<std::string, Sym>> follows;
+  bool plain = true;
 };
 
 // A template kernel for `reader` needs an operand elsewhere in memory: a convolution's input (`source`), or one factor
@@ -90,6 +93,8 @@ struct Program {
   std::vector<std::string> explanations;
   bool explain = false;
   std::vector<CopyWish> wishes = {};
+  // Contractions that fit no template: what reads them at other indices than theirs is no epilogue.
+  std::set<std::string> plain_epilogue = {};
 
   Item& operator[](TensorId id) { return items[static_cast<size_t>(id.index)]; }
   const Item& operator[](TensorId id) const { return items[static_cast<size_t>(id.index)]; }
@@ -118,13 +123,19 @@ ExprId replace_exprs(ExprPool& pool, ExprId id, const std::map<ExprId, ExprId>& 
 int64_t expression_cost(const ExprPool& pool, ExprId id);
 bool is_index_symbol(const ExprPool& pool, ExprId id, std::string* name = nullptr);
 
+// inverse.cpp: the reader's variables as functions of the producer's, when each element of the reader reads one of the
+// producer and the other way round.
+std::optional<std::map<std::string, Sym>> inverse_index(const Program& program, TensorId producer, TensorId reader);
+
 // The steps, in order.
 void classify(Program& program);                           // inline.cpp: kinds
 void inline_maps(Program& program);                        // inline.cpp
 void fold_weights(Program& program);                       // fold_weights.cpp
+void reindex_reductions(Program& program);                 // reindex.cpp
 void group_tensors(Program& program);                      // group.cpp
 void choose_places(Program& program, Schedule& schedule);  // layout.cpp
-void build_kernels(Program& program, Schedule& schedule);  // nest.cpp, templates.cpp
+// join_products.cpp: of kernels that all have been built.
+void join_products(Program& program, Schedule& schedule, std::vector<Kernel>& kernels);
 
 // templates.cpp: the template kernel for a contraction with these places, or nothing when its operands do not fit.
 std::optional<Kernel> match_template(Program& program, Schedule& schedule, const Group& group);

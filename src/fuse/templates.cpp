@@ -170,16 +170,18 @@ class TemplateBuilder {
     MatmulKernel work;
     work.dtype = dtype;
     work.a = a.tensor;
-    work.b = b.tensor;
+    MatmulKernel::Columns columns;
+    MatmulKernel::Right right;
+    right.tensor = b.tensor;
+    columns.n = n.extent;
     work.m = m.extent;
-    work.n = n.extent;
     work.k = k.extent;
     work.a_row_stride = innermost(m, *strides_a);
     work.a_k_stride = k.vars.empty() ? Sym(1) : innermost(k, *strides_a);
-    work.b_n_stride = n.vars.empty() ? Sym(1) : innermost(n, *strides_b);
-    work.b_k_stride = k.vars.empty() ? Sym(1) : innermost(k, *strides_b);
+    right.n_stride = n.vars.empty() ? Sym(1) : innermost(n, *strides_b);
+    right.k_stride = k.vars.empty() ? Sym(1) : innermost(k, *strides_b);
     work.a_offset = strides_a->rest;
-    work.b_offset = strides_b->rest;
+    right.offset = strides_b->rest;
     if (!work.k.is_constant() && !proves_lt(0, work.k)) return false;
     if (work.a_k_stride != Sym(1) && work.a_row_stride != Sym(1)) return wish(id, swap);
 
@@ -195,22 +197,24 @@ class TemplateBuilder {
     decode(n, n0, values);
     for (const Var& v : batch_vars) {
       work.a_batch_offset += strides_a->by_var.at(v.name) * values.at(v.name);
-      work.b_batch_offset += strides_b->by_var.at(v.name) * values.at(v.name);
+      right.batch_offset += strides_b->by_var.at(v.name) * values.at(v.name);
     }
 
     // A weight becomes panels when Toroid compiles: [n/64][k/g][64][g].
-    if (loops_[b.tensor].kind == TensorKind::weight && batch.extent == Sym(1) && work.n.is_constant() &&
+    if (loops_[b.tensor].kind == TensorKind::weight && batch.extent == Sym(1) && n.extent.is_constant() &&
         work.k.is_constant() && !schedule_[schedule_.place(b.tensor).buffer].mutated) {
       auto constant = [](const Sym& s) { return s.constant(); };
-      if (!constant(work.b_n_stride) || !constant(work.b_k_stride) || !constant(work.b_offset)) return false;
-      work.packed = packed_constant(b.tensor, {work.n.value(), work.k.value()},
-                                    {work.b_n_stride.value(), work.b_k_stride.value()}, work.b_offset.value(), dtype);
-    } else if (work.b_n_stride != Sym(1) && work.b_k_stride != Sym(1)) {
+      if (!constant(right.n_stride) || !constant(right.k_stride) || !constant(right.offset)) return false;
+      right.packed = packed_constant(b.tensor, {n.extent.value(), work.k.value()},
+                                     {right.n_stride.value(), right.k_stride.value()}, right.offset.value(), dtype);
+    } else if (right.n_stride != Sym(1) && right.k_stride != Sym(1)) {
       return wish(id, !swap);
     }
-    kernel.flops = Sym(2) * work.batch * work.m * work.n * work.k;
-    kernel.reads = {work.a, work.b};
-    kernel.work = work;
+    kernel.flops = Sym(2) * work.batch * work.m * n.extent * work.k;
+    kernel.reads = {work.a, right.tensor};
+    columns.right.push_back(std::move(right));
+    work.columns.push_back(std::move(columns));
+    kernel.work = std::move(work);
     return true;
   }
 
@@ -265,11 +269,9 @@ class TemplateBuilder {
       // Rows are output channels, columns (kh, kw, ic).
       work.packed = packed_constant(form.weight, {form.out_channels, taps, ic}, {taps * ic, 1, taps}, 0, dtype);
     } else {
-      // One group's panels after another's; a group that ends within a register is left to plain loops.
-      const int64_t rows = form.out_channels / form.groups, width = std::min<int64_t>(rows, 64);
-      if (dtype != DType::f32 || (rows < 64 ? rows % 16 : rows % 64) != 0) return false;
-      work.packed = view_constant(form.weight, {form.out_channels / width, taps, ic, width},
-                                  {width * taps * ic, 1, taps, taps * ic}, dtype);
+      // One group's panels after another's.
+      work.packed =
+          packed_constant(form.weight, {form.out_channels, taps, ic}, {taps * ic, 1, taps}, 0, dtype, form.groups);
     }
     const Sym n0 = Sym::index("n0", work.batch), h0 = Sym::index("h0", work.out_h), w0 = Sym::index("w0", work.out_w),
               c0 = Sym::index("c0", work.out_channels);
@@ -301,21 +303,22 @@ class TemplateBuilder {
     return shared(std::move(buffer));
   }
 
-  // The packed form of a weight seen as a [rows, columns…] matrix with these strides (over the contiguous weight).
+  // The packed form of a weight seen as a [rows, columns…] matrix with these strides (over the contiguous weight): its
+  // rows as one matrix, or as one after another, each of a group.
   BufferId packed_constant(TensorId weight, std::vector<int64_t> sizes, std::vector<int64_t> strides, int64_t offset,
-                           DType dtype) {
+                           DType dtype, int64_t groups = 1) {
     Buffer buffer;
     buffer.kind = BufferKind::constant;
     buffer.name = loops_[weight].name + ".packed";
     buffer.device = loops_[weight].device;
     buffer.dtype = dtype;
-    const int64_t g = dtype == DType::bf16 ? 2 : 1, rows = sizes[0];
+    const int64_t g = dtype == DType::bf16 ? 2 : 1, rows = sizes[0] / groups;
     // Channels are read in pairs: an odd count gets a channel of zeros.
     const bool odd = sizes.size() > 2 && sizes.back() % g != 0;
     int64_t columns = 1;
     for (size_t d = 1; d < sizes.size(); ++d) columns *= sizes[d] + (odd && d + 1 == sizes.size() ? 1 : 0);
     const int64_t rest = rows % 64, width = (rest + 15) / 16 * 16;
-    const int64_t elements = (rows / 64 * 64 + width) * ((columns + g - 1) / g * g);
+    const int64_t elements = groups * (rows / 64 * 64 + width) * ((columns + g - 1) / g * g);
     buffer.constant_sizes = {sizes[0], columns};
     buffer.elements = elements;
     RecipeStep load{"load"};
@@ -339,6 +342,10 @@ class TemplateBuilder {
       RecipeStep flat{"as_strided"};
       flat.sizes = {rows, columns};
       flat.strides = {columns, 1};
+      if (groups > 1) {
+        flat.sizes.insert(flat.sizes.begin(), groups);
+        flat.strides.insert(flat.strides.begin(), rows * columns);
+      }
       buffer.recipe.push_back(flat);
     }
     buffer.recipe.push_back(pack);
@@ -372,7 +379,6 @@ class TemplateBuilder {
     acc.dtype = DType::f32;
     const ExprId local = pool_.add(acc);
     std::map<TensorId, ExprId> value_of;
-    std::map<TensorId, std::vector<ExprId>> index_of;
     std::vector<std::string> note;
     for (TensorId member : group_.members) {
       const LoopTensor& tensor = loops_[member];
@@ -382,15 +388,7 @@ class TemplateBuilder {
         renamed = values;
         body = replace_exprs(pool_, body, {{program_[id].contraction, local}});
       } else {
-        // Its variables through those of the member it reads one to one.
-        for (const Use& use : program_[member].uses) {
-          if (!index_of.contains(use.tensor)) continue;
-          for (size_t d = 0; d < use.index.size(); ++d) {
-            std::string name;
-            if (is_index_symbol(pool_, use.index[d], &name))
-              renamed.emplace(name, *pool_.as_index(index_of[use.tensor][d]));
-          }
-        }
+        for (const auto& [name, value] : group_.follows.at(member)) renamed.emplace(name, substitute(value, values));
       }
       for (size_t d = 0; d < tensor.vars.size(); ++d)
         if (tensor.vars[d].is_symbol()) renamed.emplace(tensor.vars[d].symbol_name(), Sym(0));
@@ -401,7 +399,6 @@ class TemplateBuilder {
       std::vector<ExprId> index;
       for (const Sym& var : tensor.vars)
         index.push_back(pool_.index(var.is_symbol() ? renamed.at(var.symbol_name()) : var));
-      index_of[member] = index;
       if (program_[member].stored) {
         kernel.epilogue.push_back({member, index, value_of[member]});
         kernel.writes.push_back(member);
@@ -409,6 +406,7 @@ class TemplateBuilder {
       note.push_back(tensor.name);
     }
     kernel.note = join(note, " + ");
+    if (auto* work = std::get_if<MatmulKernel>(&kernel.work)) work->columns[0].stores = kernel.epilogue.size();
   }
 
   Program& program_;

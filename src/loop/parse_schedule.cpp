@@ -277,13 +277,7 @@ class Parser {
         TD_CHECK_OK(parse_nest(nest));
         kernel.work = std::move(nest);
       }
-      if (lexer_.accept("epilogue")) {
-        TD_CHECK_OK(lexer_.expect("{"));
-        while (!lexer_.accept("}")) {
-          TD_TRY(StoreTo store, parse_store(scope));
-          kernel.epilogue.push_back(std::move(store));
-        }
-      }
+      TD_CHECK_OK(parse_epilogue(kernel, scope));
       if (lexer_.accept("note")) {
         TD_TRY(kernel.note, lexer_.expect_kind(TokenKind::string, "a text"));
       }
@@ -294,6 +288,16 @@ class Parser {
       }
       TD_CHECK_OK(lexer_.expect("}"));
       schedule_.kernels.push_back(std::move(kernel));
+    }
+    return {};
+  }
+
+  Status parse_epilogue(Kernel& kernel, Scope& scope) {
+    if (!lexer_.accept("epilogue")) return {};
+    TD_CHECK_OK(lexer_.expect("{"));
+    while (!lexer_.accept("}")) {
+      TD_TRY(StoreTo store, parse_store(scope));
+      kernel.epilogue.push_back(std::move(store));
     }
     return {};
   }
@@ -506,21 +510,47 @@ class Parser {
   Status parse_matmul(Kernel& kernel, Scope& scope) {
     MatmulKernel work;
     TD_TRY(SymList space, parse_space(scope, 3));
-    work.batch = space[0], work.m = space[1], work.n = space[2];
+    work.batch = space[0], work.m = space[1];
     TD_TRY(work.k, parse_wanted("over", scope));
     TD_CHECK_OK(lexer_.expect("of"));
     TD_TRY(work.dtype, parse_dtype());
-    for (bool first : {true, false}) {
-      TD_CHECK_OK(lexer_.expect(first ? "a" : "b"));
-      TD_TRY((first ? work.a : work.b), parse_stored());
-      if (!first && lexer_.accept("packed")) {
-        TD_TRY(work.packed, parse_buffer_name());
+    TD_CHECK_OK(lexer_.expect("a"));
+    TD_TRY(work.a, parse_stored());
+    TD_TRY(work.a_offset, parse_wanted("offset", scope));
+    TD_TRY(work.a_batch_offset, parse_wanted("batch", scope));
+    TD_TRY(work.a_row_stride, parse_wanted("row", scope));
+    TD_TRY(work.a_k_stride, parse_wanted("k", scope));
+    bool all_packed = true;
+    do {
+      MatmulKernel::Columns columns;
+      if (work.columns.empty()) {
+        columns.n = space[2];
+      } else {
+        TD_TRY(SymList beside, parse_space(scope, 1));
+        columns.n = beside[0];
       }
-      TD_TRY((first ? work.a_offset : work.b_offset), parse_wanted("offset", scope));
-      TD_TRY((first ? work.a_batch_offset : work.b_batch_offset), parse_wanted("batch", scope));
-      TD_TRY((first ? work.a_row_stride : work.b_n_stride), parse_wanted(first ? "row" : "column", scope));
-      TD_TRY((first ? work.a_k_stride : work.b_k_stride), parse_wanted("k", scope));
-    }
+      TD_CHECK_OK(lexer_.expect("b"));
+      do {
+        MatmulKernel::Right b;
+        TD_TRY(b.tensor, parse_stored());
+        if (lexer_.accept("packed")) {
+          TD_TRY(b.packed, parse_buffer_name());
+        }
+        TD_TRY(b.offset, parse_wanted("offset", scope));
+        TD_TRY(b.batch_offset, parse_wanted("batch", scope));
+        TD_TRY(b.n_stride, parse_wanted("column", scope));
+        TD_TRY(b.k_stride, parse_wanted("k", scope));
+        all_packed &= b.packed.valid();
+        locals_[static_cast<int32_t>(columns.right.size())] = DType::f32;
+        columns.right.push_back(std::move(b));
+      } while (lexer_.accept("b"));
+      const size_t before = kernel.epilogue.size();
+      TD_CHECK_OK(parse_epilogue(kernel, scope));
+      columns.stores = kernel.epilogue.size() - before;
+      work.columns.push_back(std::move(columns));
+    } while (lexer_.accept("beside"));
+    if (!all_packed && (work.columns.size() > 1 || work.columns[0].right.size() > 1))
+      return fail(error("products that share a kernel are packed"));
     kernel.work = std::move(work);
     return {};
   }

@@ -2,6 +2,7 @@
 // lies, then one kernel after another.
 #include <algorithm>
 #include <set>
+#include <span>
 
 #include "base/check.h"
 #include "loop/head_text.h"
@@ -29,14 +30,12 @@ class KernelPrinter {
     if (std::string where = kernel.where.text(); !where.empty()) append(out_, "  @ {}", where);
     out_ += "\n";
     if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) loops(*nest);
-    if (auto* work = std::get_if<MatmulKernel>(&kernel.work)) matmul(*work);
     if (auto* work = std::get_if<ConvKernel>(&kernel.work)) conv(*work);
     if (auto* work = std::get_if<AttentionKernel>(&kernel.work)) attention(*work);
-    if (!kernel.epilogue.empty()) {
-      line(1, "epilogue {");
-      for (const StoreTo& s : kernel.epilogue) store(s, 2);
-      line(1, "}");
-    }
+    if (auto* work = std::get_if<MatmulKernel>(&kernel.work))
+      matmul(*work, kernel.epilogue);
+    else
+      epilogue(kernel.epilogue);
     if (!kernel.note.empty()) line(1, "note " + quoted(kernel.note));
     line(1, format("flops {} bytes {} nanoseconds {}", to_string(kernel.flops), to_string(kernel.bytes),
                    to_string(kernel.nanoseconds)));
@@ -104,14 +103,32 @@ class KernelPrinter {
       if (!plain) line(depth, "}");
     }
   }
-  void matmul(const MatmulKernel& work) {
-    line(1, format("matmul [b0 in {}, m0 in {}, n0 in {}] over {} of {}", to_string(work.batch), to_string(work.m),
-                   to_string(work.n), to_string(work.k), dtype_name(work.dtype)));
-    line(1, format("a %{} offset {} batch {} row {} k {}", loops_[work.a].name, to_string(work.a_offset),
-                   to_string(work.a_batch_offset), to_string(work.a_row_stride), to_string(work.a_k_stride)));
-    line(1, format("b %{}{} offset {} batch {} column {} k {}", loops_[work.b].name,
-                   work.packed ? " packed @" + buffer(work.packed) : "", to_string(work.b_offset),
-                   to_string(work.b_batch_offset), to_string(work.b_n_stride), to_string(work.b_k_stride)));
+  template <class Stores>
+  void epilogue(const Stores& stores) {
+    if (stores.empty()) return;
+    line(1, "epilogue {");
+    for (const StoreTo& s : stores) store(s, 2);
+    line(1, "}");
+  }
+  void matmul(const MatmulKernel& work, const std::vector<StoreTo>& stores) {
+    size_t stored = 0;
+    for (size_t c = 0; c < work.columns.size(); ++c) {
+      const MatmulKernel::Columns& columns = work.columns[c];
+      if (c == 0) {
+        line(1, format("matmul [b0 in {}, m0 in {}, n0 in {}] over {} of {}", to_string(work.batch), to_string(work.m),
+                       to_string(columns.n), to_string(work.k), dtype_name(work.dtype)));
+        line(1, format("a %{} offset {} batch {} row {} k {}", loops_[work.a].name, to_string(work.a_offset),
+                       to_string(work.a_batch_offset), to_string(work.a_row_stride), to_string(work.a_k_stride)));
+      } else {
+        line(1, format("beside [n0 in {}]", to_string(columns.n)));
+      }
+      for (const MatmulKernel::Right& b : columns.right)
+        line(1, format("b %{}{} offset {} batch {} column {} k {}", loops_[b.tensor].name,
+                       b.packed ? " packed @" + buffer(b.packed) : "", to_string(b.offset), to_string(b.batch_offset),
+                       to_string(b.n_stride), to_string(b.k_stride)));
+      epilogue(std::span(stores).subspan(stored, columns.stores));
+      stored += columns.stores;
+    }
   }
   void conv(const ConvKernel& work) {
     line(1, format("{} [n0 in {}, h0 in {}, w0 in {}, c0 in {}] over [{}, {}, {}] of {}",

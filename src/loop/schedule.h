@@ -101,13 +101,24 @@ struct LoopKernel {
 
 // C[batch, m, n] = sum over k of A[batch, m, k] B[batch, k, n]; index variables b0, m0, n0 in the epilogue.
 struct MatmulKernel {
-  Sym batch = 1, m = 1, n = 1, k = 1;
-  TensorId a, b;
-  DType dtype = DType::f32;  // storage type of both operands
-  // Element offsets: of A at (b0, m0, k = 0) and B at (b0, k = 0, n0) as Syms over b0, m0, n0.
+  struct Right {
+    TensorId tensor;
+    // Element offsets of B at (b0, k = 0, n0) as Syms over b0, n0.
+    Sym batch_offset = 0, n_stride = 1, k_stride = 1, offset = 0;
+    BufferId packed;  // valid: B is this packed constant
+  };
+  // Columns with one epilogue. Several B: so many products of the same n, accumulators %l0, %l1, … of one epilogue.
+  struct Columns {
+    Sym n = 1;
+    std::vector<Right> right;
+    size_t stores = 0;  // of the kernel's epilogue, which holds those of all columns in order
+  };
+  Sym batch = 1, m = 1, k = 1;
+  TensorId a;
+  DType dtype = DType::f32;  // storage type of all operands
+  // Element offsets of A at (b0, m0, k = 0) as Syms over b0, m0.
   Sym a_batch_offset = 0, a_row_stride = 0, a_k_stride = 1, a_offset = 0;
-  Sym b_batch_offset = 0, b_n_stride = 1, b_k_stride = 1, b_offset = 0;
-  BufferId packed;  // valid: B is this packed constant
+  std::vector<Columns> columns;  // side by side; where there are more than one, or more than one B, all B are packed
 };
 // Convolution, activations with channels innermost; index variables n0, h0, w0, c0 in the epilogue.
 struct ConvKernel {
@@ -139,7 +150,7 @@ struct AttentionKernel {
 struct Kernel {
   std::string name;  // k0, k1, …
   std::variant<LoopKernel, MatmulKernel, ConvKernel, AttentionKernel> work;
-  // Templates: what happens to the accumulator (local 0).
+  // Templates: what happens to the accumulator (local 0; several of a matrix product: locals 0, 1, …).
   std::vector<StoreTo> epilogue;
   std::vector<TensorId> reads, writes;
   Device device;

@@ -1,12 +1,14 @@
 // Gives every temporary an offset in its device's arena so that buffers alive together do not overlap. Known sizes: the
 // largest first, each at the lowest free offset. Symbolic sizes: buffers whose lives do not meet share a slot, as large
-// as the largest of them, and slots follow one another.
+// as the largest of them, and slots follow one another. Where a kernel computes element by element, its result may take
+// the place of what it reads for the last time.
 #include "plan/plan.h"
 
 #include <algorithm>
 #include <functional>
 
 #include "base/check.h"
+#include "plan/in_place.h"
 
 namespace toroid::plan {
 namespace {
@@ -85,6 +87,37 @@ Sym place_symbolic(const std::vector<Life>& lives, Plan& plan) {
   return at;
 }
 
+// Temporaries that a kernel may write over one that it is the last to read: they take its place, whose life then lasts
+// as long as theirs, and have none of their own.
+std::map<BufferId, BufferId> write_over(const Schedule& schedule, std::vector<Life>& lives,
+                                        const std::map<BufferId, size_t>& life_of) {
+  std::map<BufferId, BufferId> over;
+  for (size_t k = 0; k < schedule.kernels.size(); ++k) {
+    const Kernel& kernel = schedule.kernels[k];
+    std::set<BufferId> taken;
+    for (TensorId to : kernel.writes) {
+      const BufferId written = schedule.place(to).buffer;
+      auto own = life_of.find(written);
+      if (own == life_of.end() || lives[own->second].first != static_cast<int>(k)) continue;
+      for (TensorId from : kernel.reads) {
+        const BufferId read = schedule.place(from).buffer;
+        auto place = over.contains(read) ? over.at(read) : read;
+        auto old = life_of.find(place);
+        if (read == written || old == life_of.end() || lives[old->second].last != static_cast<int>(k)) continue;
+        if (schedule[read].elements != schedule[written].elements || schedule[read].device != schedule[written].device)
+          continue;
+        if (taken.contains(place) || !writes_in_place(schedule, kernel, from, to)) continue;
+        taken.insert(place);
+        lives[old->second].last = lives[own->second].last;
+        over[written] = place;
+        break;
+      }
+    }
+  }
+  std::erase_if(lives, [&](const Life& life) { return over.contains(life.buffer); });
+  return over;
+}
+
 }  // namespace
 
 std::set<BufferId> buffers_of(const Schedule& schedule, const Kernel& kernel) {
@@ -105,10 +138,13 @@ std::set<BufferId> buffers_of(const Schedule& schedule, const Kernel& kernel) {
     }
   } else if (auto* work = std::get_if<MatmulKernel>(&kernel.work)) {
     tensors.insert(work->a);
-    if (work->packed)
-      buffers.insert(work->packed);
-    else
-      tensors.insert(work->b);
+    for (const MatmulKernel::Columns& columns : work->columns)
+      for (const MatmulKernel::Right& b : columns.right) {
+        if (b.packed)
+          buffers.insert(b.packed);
+        else
+          tensors.insert(b.tensor);
+      }
   } else if (auto* work = std::get_if<ConvKernel>(&kernel.work)) {
     tensors.insert(work->x);
     buffers.insert(work->packed);
@@ -178,6 +214,8 @@ Result<Plan> plan_memory(Schedule schedule) {
       lives[found->second].last = static_cast<int>(schedule.kernels.size());
   }
 
+  const std::map<BufferId, BufferId> over = write_over(schedule, lives, life_of);
+
   for (size_t k = 0; k <= schedule.kernels.size(); ++k) {
     int64_t alive = 0;
     for (const Life& life : lives)
@@ -193,6 +231,8 @@ Result<Plan> plan_memory(Schedule schedule) {
     plan.arenas.push_back({schedule[own[0].buffer].device, bytes});
     plan.peak_bytes += at_hints(bytes);
   }
+  for (const auto& [buffer, place] : over)
+    plan.offsets[static_cast<size_t>(buffer.index)] = plan.offsets[static_cast<size_t>(place.index)];
 
   // Constants: those that the model writes first.
   int64_t at = 0;

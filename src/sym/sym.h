@@ -145,6 +145,10 @@ struct Linear {
   Sym coefficient, rest;
 };
 std::optional<Linear> linear_in(const Sym& a, const std::string& symbol);
+// By how much a grows with each step of a symbol that walks from one multiple of `run` to just before the next: there a
+// floor division by a multiple of `run` stands still, and a remainder grows with it. Nothing when the steps differ;
+// with a run of 0 the symbol walks anywhere.
+std::optional<Sym> step_in_run(const Sym& a, const std::string& symbol, int64_t run);
 
 // The value for given symbols; floats inside are doubles. Internal error when a symbol is missing or a divisor is 0.
 int64_t evaluate(const Sym& a, const std::map<std::string, int64_t>& values);
@@ -156,8 +160,8 @@ std::string to_string(const SymList& list);  // "s0, 64"
 // Reads an expression; `resolve` gives the Sym of a name.
 Result<Sym> parse_sym(Lexer& lexer, const std::function<Result<Sym>(const std::string&)>& resolve);
 
-// C text of type int64_t (double for calls that yield one). `name` gives the text of a symbol. The text may use a type i64
-// and functions floordiv, remainder, min, max over it.
+// C text of type int64_t (double for calls that yield one). `name` gives the text of a symbol. The text may use a type
+// i64 and functions floordiv, remainder, min, max over it.
 std::string to_c(const Sym& a, const std::function<std::string(const std::string&)>& name);
 
 }  // namespace toroid

@@ -340,6 +340,37 @@ std::optional<Linear> linear_in(const Sym& a, const std::string& symbol) {
   return line;
 }
 
+std::optional<Sym> step_in_run(const Sym& a, const std::string& symbol, int64_t run) {
+  if (!depends_on(a, symbol)) return Sym(0);
+  if (a.is_symbol()) return Sym(1);
+  if (a.kind() == SymKind::sum) {
+    Sym step = 0;
+    for (const Sym::Term& term : a.terms()) {
+      Sym rest = term.coefficient, moved = 0;
+      for (const Sym& atom : term.atoms) {
+        auto own = step_in_run(atom, symbol, run);
+        if (!own || (*own != Sym(0) && moved != Sym(0))) return std::nullopt;
+        if (*own != Sym(0))
+          moved = *own;
+        else
+          rest *= atom;
+      }
+      step += rest * moved;
+    }
+    return step;
+  }
+  if (a.kind() == SymKind::floordiv || a.kind() == SymKind::mod) {
+    const Sym &x = a.args()[0], &divisor = a.args()[1];
+    if (run > 0 && x.is_symbol() && divisor.is_constant() && divisor.value() > 0 && divisor.value() % run == 0)
+      return a.kind() == SymKind::mod ? Sym(1) : Sym(0);
+  }
+  for (const Sym& arg : a.args()) {
+    auto own = step_in_run(arg, symbol, run);
+    if (!own || *own != Sym(0)) return std::nullopt;
+  }
+  return Sym(0);
+}
+
 int64_t evaluate(const Sym& a, const std::map<std::string, int64_t>& values) {
   Number n = evaluate_number(a, values);
   return n.is_float ? static_cast<int64_t>(n.real) : n.integer;

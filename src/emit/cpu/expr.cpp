@@ -2,6 +2,7 @@
 // vector needs it.
 #include "emit/cpu/expr.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <set>
@@ -124,10 +125,11 @@ ExprEmitter::Value ExprEmitter::emit_new(const Expr& expr) {
 ExprEmitter::Value ExprEmitter::emit_index(const Sym& sym) {
   if (scope_.vector_variable.empty() || !depends_on(sym, scope_.vector_variable))
     return {format("(i64)({})", index_text(sym)), false, DType::i64};
-  if (auto line = linear_in(sym, scope_.vector_variable)) {
+  if (auto lane = step(sym)) {
     const std::string base = format("(i64)({})", index_text(sym));  // at the first lane
-    if (line->coefficient == Sym(1)) return define(format("iota_i64({})", base), true, DType::i64);
-    return define(format("iota_i64(0) * (i64)({}) + {}", index_text(line->coefficient), base), true, DType::i64);
+    if (*lane == Sym(0)) return {base, false, DType::i64};
+    if (*lane == Sym(1)) return define(format("iota_i64({})", base), true, DType::i64);
+    return define(format("iota_i64(0) * (i64)({}) + {}", index_text(*lane), base), true, DType::i64);
   }
   Value value = vector_index(sym);
   return define(value.text, true, DType::i64);
@@ -185,7 +187,9 @@ ExprEmitter::Value ExprEmitter::emit_load(const Expr& expr) {
       computed_strides.push_back(place.strides[d]);
     }
   }
-  bool vector = !scope_.vector_variable.empty() && depends_on(known, scope_.vector_variable);
+  std::optional<Sym> lane = Sym(0);
+  if (!scope_.vector_variable.empty()) lane = step(known);
+  bool vector = lane != Sym(0);
   for (const Value& value : computed) vector |= value.is_vector;
   if (computed.empty() && !vector) {
     std::string load = format("load1_{}({} + {})", type, base, index_text(known));
@@ -193,17 +197,20 @@ ExprEmitter::Value ExprEmitter::emit_load(const Expr& expr) {
     if (!mask_.empty()) load = format("hany({}) ? {} : ({})0", mask_, load, scalar_type(dtype));
     return define(load, false, dtype);
   }
-  if (computed.empty()) {
-    if (auto line = linear_in(known, scope_.vector_variable)) {
-      const std::string at = format("{} + {}", base, index_text(known));
-      if (line->coefficient == Sym(1)) return define(format("load_{}({}{})", type, at, mask_argument()), true, dtype);
-      return define(
-          format("load_strided_{}({}, (i64)({}){})", type, at, index_text(line->coefficient), mask_argument()), true,
-          dtype);
+  const bool same_for_all =
+      std::none_of(computed.begin(), computed.end(), [](const Value& value) { return value.is_vector; });
+  if (same_for_all) {
+    if (lane && *lane != Sym(0)) {
+      std::string at = format("{} + {}", base, index_text(known));
+      for (size_t i = 0; i < computed.size(); ++i)
+        append(at, " + {} * (i64)({})", computed[i].text, index_text(computed_strides[i]));
+      if (*lane == Sym(1)) return define(format("load_{}({}{})", type, at, mask_argument()), true, dtype);
+      return define(format("load_strided_{}({}, (i64)({}){})", type, at, index_text(*lane), mask_argument()), true,
+                    dtype);
     }
     // Vectors begin at multiples of LANES.
     if (auto repeat = repeat_in(known, scope_.vector_variable);
-        repeat && mask_.empty() && dtype_bytes(tensor.dtype) < 8)
+        repeat && computed.empty() && mask_.empty() && dtype_bytes(tensor.dtype) < 8)
       return define(
           format("load_each{}_{}({} + {}{})", repeat->divisor, type, base, index_text(known), mask_argument()), true,
           dtype);
@@ -217,8 +224,7 @@ ExprEmitter::Value ExprEmitter::emit_load(const Expr& expr) {
     if (!mask_.empty()) load = format("hany({}) ? {} : ({})0", mask_, load, scalar_type(dtype));
     return define(load, false, dtype);
   }
-  index = depends_on(known, scope_.vector_variable) ? emit_index(known).text
-                                                    : format("splat_i64((i64)({}))", index_text(known));
+  index = lane != Sym(0) ? emit_index(known).text : format("splat_i64((i64)({}))", index_text(known));
   for (size_t i = 0; i < computed.size(); ++i)
     append(index, " + {} * (i64)({})", as_vector(computed[i]).text, index_text(computed_strides[i]));
   return define(format("gather_{}({}, {}{})", type, base, index, mask_argument()), true, dtype);
@@ -435,20 +441,20 @@ void ExprEmitter::store(const StoreTo& store) {
     line(format("store1_{}({}, {});", type, address, value.text));
     return;
   }
-  auto line_of = linear_in(at, scope_.vector_variable);
+  const auto lane = step(at);
   if (store.into) {
-    TD_CHECK(line_of && line_of->coefficient != Sym(0), "lanes that share a total");
-    const bool dense = line_of->coefficient == Sym(1);
-    const std::string stride = dense ? "" : format(", (i64)({})", index_text(line_of->coefficient));
+    TD_CHECK(lane && *lane != Sym(0), "lanes that share a total");
+    const bool dense = *lane == Sym(1);
+    const std::string stride = dense ? "" : format(", (i64)({})", index_text(*lane));
     const std::string before =
         format("load_{}{}({}{}{})", dense ? "" : "strided_", type, address, stride, mask_argument());
     value = {combine_text(*store.into, before, as_vector(value).text), true, value.dtype};
   }
-  if (line_of && line_of->coefficient == Sym(1)) {
+  if (lane == Sym(1)) {
     line(format("store_{}({}, {}{});", type, address, as_vector(value).text, mask_argument()));
-  } else if (line_of && line_of->coefficient != Sym(0)) {
-    line(format("store_strided_{}({}, (i64)({}), {}{});", type, address, index_text(line_of->coefficient),
-                as_vector(value).text, mask_argument()));
+  } else if (lane && *lane != Sym(0)) {
+    line(format("store_strided_{}({}, (i64)({}), {}{});", type, address, index_text(*lane), as_vector(value).text,
+                mask_argument()));
   } else {
     // Lanes that are not in one line: one by one.
     const std::string lanes =

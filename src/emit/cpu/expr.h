@@ -13,7 +13,9 @@ namespace toroid::emit {
 // What a kernel takes: buffers `p[k]` and symbols `s[k]`, numbered by first use, so that equal kernels have equal text.
 class KernelParams {
  public:
-  explicit KernelParams(const Schedule& schedule) : schedule_(schedule) {}
+  // `symbols` have the first numbers, whether they are used or not.
+  explicit KernelParams(const Schedule& schedule, std::vector<std::string> symbols = {})
+      : schedule_(schedule), symbols_(std::move(symbols)) {}
   // Which p[k] or s[k] it is.
   size_t buffer_slot(BufferId id);
   size_t symbol_slot(const std::string& name);
@@ -46,6 +48,7 @@ std::string vector_type(DType dtype);    // vf32, vm
 struct EmitScope {
   std::map<std::string, std::string> variables;  // index variable -> C text
   std::string vector_variable;                   // its lanes are text, text + 1, …; empty: one value
+  int64_t run = 0;                               // a vector begins at a multiple of this and is no longer; 0: anywhere
   std::string count;                             // valid lanes, or empty for all
   // Locals: C text and whether it is a vector.
   struct Local {
@@ -104,6 +107,10 @@ class ExprEmitter {
   std::string pointer(TensorId id);
   // ", n", ", mask" or nothing: the last argument of a load or store.
   std::string mask_argument() const;
+  // How far apart an address is from lane to lane, when that is the same for all.
+  std::optional<Sym> step(const Sym& address) const {
+    return step_in_run(address, scope_.vector_variable, scope_.run);
+  }
 
   const Loops& loops_;
   const ExprPool& pool_;

@@ -1,6 +1,9 @@
 // Chooses the emitter for a kernel, gives it texts for operands and epilogue, and frames the result as a source file.
 #include "emit/cpu/kernel.h"
 
+#include <algorithm>
+#include <span>
+
 #include "base/check.h"
 #include "base/hash.h"
 #include "emit/cpu/attention.h"
@@ -20,31 +23,44 @@ class TemplateText {
   TemplateText(const Schedule& schedule, const Kernel& kernel, const Target& target, KernelParams& params)
       : schedule_(schedule), kernel_(kernel), params_(params), isa_{target.lanes(), target.has("bf16")} {}
 
-  KernelText emit(const MatmulKernel& work) {
+  KernelText emit(const MatmulKernel& work) { return emit_matmul(spec_of(work, 0), placeholder); }
+
+  // The product with columns `c` of those side by side.
+  MatmulSpec spec_of(const MatmulKernel& work, size_t c) {
+    const MatmulKernel::Columns& columns = work.columns[c];
+    const MatmulKernel::Right& b = columns.right[0];
     MatmulSpec spec;
     spec.isa = isa_;
     spec.dtype = work.dtype;
     spec.batch = size(work.batch);
     spec.m = size(work.m);
-    spec.n = size(work.n);
+    spec.n = size(columns.n);
     spec.k = size(work.k);
     spec.a = pointer(schedule_.place(work.a).buffer, work.a_offset, work.dtype);
     spec.a_transposed = work.a_k_stride != Sym(1);
     spec.a_stride = size(spec.a_transposed ? work.a_k_stride : work.a_row_stride);
     spec.a_offset = [this, &work](const std::string& batch) { return at_batch(work.a_batch_offset, batch); };
-    spec.b_offset = [this, &work](const std::string& batch) { return at_batch(work.b_batch_offset, batch); };
-    if (work.packed) {
+    spec.b_offset = [this, &b](const std::string& batch) { return at_batch(b.batch_offset, batch); };
+    if (b.packed) {
       spec.b_layout = BLayout::packed;
-      spec.b = pointer(work.packed, 0, work.dtype);
+      spec.b = pointer(b.packed, 0, work.dtype);
+      for (size_t j = 1; j < columns.right.size(); ++j)
+        spec.more_b.push_back(pointer(columns.right[j].packed, 0, work.dtype));
     } else {
-      const bool rows = work.b_n_stride == Sym(1);
+      const bool rows = b.n_stride == Sym(1);
       spec.b_layout = rows ? BLayout::row_major : BLayout::transposed;
-      spec.b_stride = size(rows ? work.b_k_stride : work.b_n_stride);
-      spec.b = pointer(schedule_.place(work.b).buffer, work.b_offset, work.dtype);
+      spec.b_stride = size(rows ? b.k_stride : b.n_stride);
+      spec.b = pointer(schedule_.place(b.tensor).buffer, b.offset, work.dtype);
     }
-    spec.epilogue = epilogue({"b0", "m0", "n0"}, "n0");
+    size_t first = 0;
+    for (size_t i = 0; i < work.columns.size(); ++i) {
+      if (i < c) first += work.columns[i].stores;
+      if (i != c) spec.beside += panels_of(work.columns[i].n.value());
+    }
+    spec.epilogue = epilogue({"b0", "m0", "n0"}, "n0", std::span(kernel_.epilogue).subspan(first, columns.stores),
+                             columns.right.size(), isa_.lanes);
     spec.preamble = preamble_;
-    return emit_matmul(spec, placeholder);
+    return spec;
   }
 
   KernelText emit(const ConvKernel& work) {
@@ -65,7 +81,7 @@ class TemplateText {
       spec.batch_stride = size(work.x_batch_stride);
       spec.row_stride = size(work.x_row_stride);
       spec.pixel_stride = size(work.x_column_stride);
-      spec.epilogue = epilogue({"n0", "h0", "w0", "c0"}, "c0");
+      spec.epilogue = epilogue({"n0", "h0", "w0", "c0"}, "c0", kernel_.epilogue);
       spec.preamble = preamble_;
     };
     if (work.depthwise) {
@@ -121,7 +137,7 @@ class TemplateText {
         return "{\n" + emitter.take() + format("    {} = {};\n  }}\n", acc, value.text);
       };
     }
-    spec.epilogue = epilogue({"b0", "h0", "m0", "d0"}, "d0");
+    spec.epilogue = epilogue({"b0", "h0", "m0", "d0"}, "d0", kernel_.epilogue);
     spec.preamble = preamble_;
     return emit_attention(spec, placeholder);
   }
@@ -147,16 +163,20 @@ class TemplateText {
   std::string at_batch(const Sym& offset, const std::string& batch) {
     return to_c(offset, [&](const std::string& name) { return name == "b0" ? batch : s_text(name); });
   }
-  Epilogue epilogue(std::vector<std::string> names, std::string vector) {
-    return [this, names = std::move(names), vector = std::move(vector)](
-               const std::string& acc, const std::vector<std::string>& index, const std::string& count) {
+  // Stores of `accumulators` sums; vectors begin at multiples of `run` (0: anywhere).
+  Epilogue epilogue(std::vector<std::string> names, std::string vector, std::span<const StoreTo> stores,
+                    size_t accumulators = 1, int64_t run = 0) {
+    return [=, this](const std::string& acc, const std::vector<std::string>& index, const std::string& count) {
       EmitScope scope;
       for (size_t i = 0; i < names.size() && i < index.size(); ++i) scope.variables[names[i]] = index[i];
       scope.vector_variable = vector;
+      scope.run = run;
       scope.count = count;
       scope.locals[0] = {acc, true, DType::f32};
+      for (size_t j = 1; j < accumulators; ++j)
+        scope.locals[static_cast<int32_t>(j)] = {format("{}_{}", acc, j), true, DType::f32};
       ExprEmitter emitter(schedule_.loops, schedule_, params_, std::move(scope), &temporaries_);
-      for (const StoreTo& store : kernel_.epilogue) emitter.store(store);
+      for (const StoreTo& store : stores) emitter.store(store);
       return "{\n" + emitter.take() + "  }\n";
     };
   }
@@ -168,6 +188,47 @@ class TemplateText {
   std::string preamble_;
   int temporaries_ = 0;
 };
+
+// Emits twice: the first time finds what the epilogue uses, the second declares it once a function.
+template <class Emit>
+KernelText with_preamble(const Schedule& schedule, const Kernel& kernel, const Target& target, KernelParams& params,
+                         const Emit& emit) {
+  KernelText result;
+  std::string preamble;
+  for (int round = 0; round < 2; ++round) {
+    TemplateText templates(schedule, kernel, target, params);
+    templates.set_preamble(preamble);
+    result = emit(templates);
+    preamble = params.declarations();
+  }
+  return result;
+}
+
+// Columns side by side: each numbers its buffers for itself, so that those that differ in their buffers alone have the
+// same text and become one function.
+KernelText emit_columns(const Schedule& schedule, const Kernel& kernel, const MatmulKernel& work, const Target& target,
+                        KernelSource& source) {
+  const std::string part = std::string(placeholder) + "_part";
+  std::vector<std::string> parts;
+  std::vector<MatmulColumns> columns;
+  for (size_t c = 0; c < work.columns.size(); ++c) {
+    KernelParams params(schedule, source.symbols);
+    const KernelText text = with_preamble(schedule, kernel, target, params, [&](TemplateText& templates) {
+      return emit_matmul_part(templates.spec_of(work, c), part);
+    });
+    const auto same = std::find(parts.begin(), parts.end(), text.text);
+    const auto number = same - parts.begin();
+    if (same == parts.end()) parts.push_back(text.text);
+    columns.push_back({format("{}{}", part, number), source.slots.size(), panels_of(work.columns[c].n.value())});
+    source.slots.insert(source.slots.end(), params.slots().begin(), params.slots().end());
+    source.symbols = params.symbols();
+  }
+  std::string text;
+  for (size_t i = 0; i < parts.size(); ++i) text += replace_all(parts[i], part, format("{}{}", part, i));
+  KernelParams params(schedule, source.symbols);
+  return emit_joined_matmul(TemplateText(schedule, kernel, target, params).spec_of(work, 0), columns, std::move(text),
+                            placeholder);
+}
 
 }  // namespace
 
@@ -182,20 +243,21 @@ KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const T
     source.units = body.units;
     source.scratch_bytes = body.scratch_bytes;
     source.counts = nest->blocks > 0;
+    source.slots = params.slots();
+    source.symbols = params.symbols();
   } else {
-    // Twice: the first emission finds what the epilogue uses, the second declares it once a function.
     KernelText result;
-    std::string preamble;
-    for (int round = 0; round < 2; ++round) {
-      TemplateText templates(schedule, kernel, target, params);
-      templates.set_preamble(preamble);
-      if (auto* work = std::get_if<MatmulKernel>(&kernel.work))
-        result = templates.emit(*work);
-      else if (auto* work = std::get_if<ConvKernel>(&kernel.work))
-        result = templates.emit(*work);
-      else
-        result = templates.emit(std::get<AttentionKernel>(kernel.work));
-      preamble = params.declarations();
+    auto* product = std::get_if<MatmulKernel>(&kernel.work);
+    if (product && product->columns.size() > 1) {
+      result = emit_columns(schedule, kernel, *product, target, source);
+    } else {
+      result = with_preamble(schedule, kernel, target, params, [&](TemplateText& templates) {
+        if (product) return templates.emit(*product);
+        if (auto* work = std::get_if<ConvKernel>(&kernel.work)) return templates.emit(*work);
+        return templates.emit(std::get<AttentionKernel>(kernel.work));
+      });
+      source.slots = params.slots();
+      source.symbols = params.symbols();
     }
     text = std::move(result.text);
     source.units = result.units;
@@ -207,8 +269,6 @@ KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const T
   PreludeOptions options;
   options.lanes = target.lanes();
   source.text = prelude_for(text, options) + text + std::string(prelude_end());
-  source.slots = params.slots();
-  source.symbols = params.symbols();
   return source;
 }
 

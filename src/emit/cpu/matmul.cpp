@@ -29,6 +29,7 @@ class Matmul {
     TD_CHECK(spec.dtype == DType::f32 || spec.dtype == DType::bf16, "matmul of {}", dtype_name(spec.dtype));
     TD_CHECK(spec.b_layout != BLayout::packed || (spec.n.known() && spec.k.known()), "packed B of unknown size");
     TD_CHECK(spec.panel == 64 || spec.panel == 16, "panels of {} columns", spec.panel);
+    TD_CHECK(spec.more_b.empty() || spec.b_layout == BLayout::packed, "products that meet in one epilogue are packed");
     lanes_ = spec.isa.lanes;
     panel_ = spec.b_layout == BLayout::packed ? spec.panel : spec.isa.wide() ? 64 : 16;
     bytes_ = dtype_bytes(spec.dtype);
@@ -47,15 +48,38 @@ class Matmul {
     choose_epilogue();
   }
 
-  KernelText emit() {
-    const std::string body = main_function();
+  KernelText emit() { return with_functions(main_function(), panels_text()); }
+  KernelText emit_part() { return with_functions(part_function(), panels_text()); }
+  KernelText emit_joined(const std::vector<MatmulColumns>& columns, std::string text) {
+    int64_t all = 0;
+    for (const MatmulColumns& c : columns) all += c.panels;
+    append(text, "extern \"C\" void {}(char* const* p, const i64* s, i64 begin, i64 end) {{\n(void)s;\n", name_);
+    append(
+        text,
+        "for (i64 unit = begin; unit < end; ++unit) {{\nconst i64 panel = unit % {0}, block = unit / {0} % {1}, batch "
+        "= unit / {0} / {1};\n",
+        all, blocks_text_);
+    int64_t first = 0;
+    for (const MatmulColumns& c : columns) {
+      const std::string last = c.panels + first < all ? format("if (panel < {}) ", first + c.panels) : "";
+      append(text, "{}{}{}(p + {}, s, panel - {}, block, batch);\n", first ? "else " : "", last, c.part, c.slot, first);
+      first += c.panels;
+    }
+    return described(text + "}\n}\n", std::to_string(all));
+  }
+
+ private:
+  KernelText with_functions(const std::string& body, const std::string& panels) {
+    std::string text = tile_.helpers();
+    if (!direct_) text += finish_function();
+    if (spec_.b_layout == BLayout::transposed) text += pack_function();
+    for (const auto& [key, function] : functions_) text += function;
+    return described(text + body, panels);
+  }
+  KernelText described(std::string text, const std::string& panels) const {
     KernelText out;
-    out.text = tile_.helpers();
-    if (!direct_) out.text += finish_function();
-    if (spec_.b_layout == BLayout::transposed) out.text += pack_function();
-    for (const auto& [key, text] : functions_) out.text += text;
-    out.text += body;
-    out.units = format("(({}) * ({}) * ({}))", spec_.batch.text, blocks_text_, panels_text());
+    out.text = std::move(text);
+    out.units = format("(({}) * ({}) * ({}))", spec_.batch.text, blocks_text_, panels);
     out.flops = format("(2.0 * ({}) * ({}) * ({}) * ({}))", spec_.batch.text, spec_.m.text, spec_.n.text, spec_.k.text);
     // A task should last some microseconds.
     const double rows = static_cast<double>(block_rows_);
@@ -65,7 +89,6 @@ class Matmul {
     return out;
   }
 
- private:
   bool n_static() const { return spec_.n.known(); }
   int64_t panels() const { return ceil_div(spec_.n.value, panel_width); }
   std::string panels_text() const {
@@ -80,7 +103,7 @@ class Matmul {
     if (spec_.m.known()) {
       const int64_t m = std::max<int64_t>(1, spec_.m.value);
       int64_t blocks = ceil_div(m, rows);
-      const int64_t others = (spec_.batch.known() ? spec_.batch.value : 1) * (n_static() ? panels() : 4);
+      const int64_t others = (spec_.batch.known() ? spec_.batch.value : 1) * (n_static() ? panels() + spec_.beside : 4);
       // Blocks of rows each pack their panel again.
       if (blocks * others < (spec_.b_layout == BLayout::transposed ? 8 : 16))
         blocks = std::max(blocks, std::min(ceil_div(16, std::max<int64_t>(1, others)), m / 24));
@@ -111,7 +134,7 @@ class Matmul {
 
   void choose_epilogue() {
     direct_ = false;
-    if (blocked_ || dots()) return;
+    if (blocked_ || dots() || stacked()) return;
     size_t copies = 0;
     for (int h : heights())
       copies += static_cast<size_t>(h) * static_cast<size_t>(64 / lanes_) * (n_static() && spec_.n.value % 64 ? 2 : 1);
@@ -120,6 +143,12 @@ class Matmul {
   // Dot products along k instead of packing: for up to four rows.
   bool dots() const {
     return spec_.b_layout == BLayout::transposed && !spec_.a_transposed && (!spec_.m.known() || spec_.m.value <= 4);
+  }
+  // Several products of a tile meet in one epilogue: each is stored for all rows of a block.
+  bool stacked() const { return !spec_.more_b.empty(); }
+  bool block_stored() const { return blocked_ || stacked(); }
+  int64_t stored_elements() const {
+    return 64 * (block_stored() && !only_dots() ? std::max<int64_t>(block_rows_, 8) : 8);
   }
   // A sum may be longer than one block of `sum_block`, or one lane's share of it in a dot product.
   bool cut() const { return !spec_.k.known() || spec_.k.value > tile_.block_elements(); }
@@ -142,6 +171,14 @@ class Matmul {
   // `acc` of a tile goes through the caller's epilogue.
   std::string apply(const std::string& acc, const std::string& count) const {
     return spec_.epilogue(acc, {"batch", "m", "n"}, count);
+  }
+
+  // The sums of one vector of a stored tile, one of each product.
+  std::string stored_sums() const {
+    std::string out = "vf32 acc = load_f32(t + i * 64 + x);\n";
+    for (size_t j = 1; j <= spec_.more_b.size(); ++j)
+      append(out, "vf32 acc_{} = load_f32(t + {} + i * 64 + x);\n", j, static_cast<int64_t>(j) * stored_elements());
+    return out;
   }
 
   // The word of row i at step `step` (in words).
@@ -271,15 +308,12 @@ const i64 m = m0 + i;
 i64 x = 0;
 for (; x + {0} <= cols; x += {0}) {{
 const i64 n = n0 + x;
-vf32 acc = load_f32(t + i * 64 + x);
-(void)n;
+{2}(void)n;
 {1}}}
 )",
-           lanes_, apply("acc", ""));
+           lanes_, apply("acc", ""), stored_sums());
     if (!(n_static() && spec_.n.value % lanes_ == 0)) {
-      append(out,
-             "if (x < cols) {{\nconst i64 n = n0 + x, count = cols - x;\nvf32 acc = load_f32(t + i * 64 + "
-             "x);\n(void)n;\n{}}}\n",
+      append(out, "if (x < cols) {{\nconst i64 n = n0 + x, count = cols - x;\n{}(void)n;\n{}}}\n", stored_sums(),
              apply("acc", "count"));
     }
     return out + "}\n}\n";
@@ -400,7 +434,8 @@ vf32 acc = load_f32(t + i * 64 + x);
                             : x == "0" ? "bp"
                                        : format("bp + {}{}", tile_.pairs() ? "2 * " : "", column(x));
       std::string out = format("{}(p, s, ap, {}, panel_words, k, ", function, b);
-      out += direct_ ? format("batch, m0 + i, n0 + {}", x) : format("t + {}{}, more", blocked_ ? "i * 64 + " : "", x);
+      out += direct_ ? format("batch, m0 + i, n0 + {}", x)
+                     : format("t + {}{}, more", block_stored() ? "i * 64 + " : "", x);
       if (masked) out += ", " + count;
       return out + ");\n";
     };
@@ -442,12 +477,25 @@ vf32 acc = load_f32(t + i * 64 + x);
       for (int h : all) append(out, "case {}: {{\n{}break; }}\n", h, cover(h, edge));
       out += "}\n";
     }
-    if (!direct_ && !blocked_) append(out, "{}_finish(p, s, t, batch, m0 + i, height, n0, cols);\n", name_);
+    if (!direct_ && !block_stored()) append(out, "{}_finish(p, s, t, batch, m0 + i, height, n0, cols);\n", name_);
     return out + "}\n";
   }
 
-  // The panel's tiles, with k in blocks when it is long.
+  // The panel's tiles, of one product after another.
   std::string panel(bool edge) {
+    if (!stacked()) return one_panel(edge) + (blocked_ ? finish_block("t") : "");
+    std::string out = "{\nf32* const t = sums;\n" + one_panel(edge) + "}\n";
+    for (size_t j = 0; j < spec_.more_b.size(); ++j)
+      append(out, "{{\nconst {0}* b = (const {0}*)({1});\nf32* const t = sums + {2};\n{3}}}\n", tile_.element(),
+             spec_.more_b[j], static_cast<int64_t>(j + 1) * stored_elements(), one_panel(edge));
+    return out + finish_block("sums");
+  }
+  std::string finish_block(const std::string& t) const {
+    return format("{}_finish(p, s, {}, batch, m0, rows, n0, cols);\n", name_, t);
+  }
+
+  // With k in blocks when it is long.
+  std::string one_panel(bool edge) {
     std::string out;
     const bool pack = spec_.b_layout == BLayout::transposed;
     if (blocked_)
@@ -469,7 +517,7 @@ vf32 acc = load_f32(t + i * 64 + x);
              tile_.pairs() ? "2 * ((K + 1) / 2)" : "K", blocked_ ? " + k0 * panel_words" : "");
     }
     out += tiles(edge);
-    if (blocked_) append(out, "}}\n{}_finish(p, s, t, batch, m0, rows, n0, cols);\n", name_);
+    if (blocked_) out += "}\n";
     return out;
   }
 
@@ -502,12 +550,33 @@ vf32 acc = load_f32(t + i * 64 + x);
       const int64_t k = blocked_ ? k_block_ : spec_.k.value;
       append(out, "alignas(64) f32 pack[{}];\n", 64 * std::max<int64_t>(1, tile_.pairs() ? ceil_div(k, 2) : k));
     }
-    if (!direct_)
-      append(out, "alignas(64) f32 t[{}];\n", 64 * (blocked_ && !only_dots() ? std::max<int64_t>(block_rows_, 8) : 8));
+    out += stored_tiles();
     out +=
         "for (i64 unit = begin; unit < end; ++unit) {\n"
-        "const i64 n0 = unit % panels * 64, block = unit / panels % blocks, batch = unit / panels / blocks;\n"
-        "const i64 cols = N - n0 < 64 ? N - n0 : 64;\n(void)cols;\n";
+        "const i64 n0 = unit % panels * 64, block = unit / panels % blocks, batch = unit / panels / blocks;\n";
+    return out + unit_text() + "}\n}\n";
+  }
+
+  std::string part_function() {
+    std::string out;
+    append(out,
+           "static __attribute__((noinline)) void {}(char* const* p, const i64* s, i64 panel, i64 block, i64 batch) "
+           "{{\n(void)s, (void)batch;\n",
+           name_);
+    out += constants();
+    append(out, "const i64 blocks = {};\n(void)blocks;\n", blocks_text_);
+    return out + stored_tiles() + "const i64 n0 = panel * 64;\n" + unit_text() + "}\n";
+  }
+
+  std::string stored_tiles() const {
+    if (direct_) return "";
+    return format("alignas(64) f32 {}[{}];\n", stacked() ? "sums" : "t",
+                  stored_elements() * static_cast<int64_t>(1 + spec_.more_b.size()));
+  }
+
+  // One unit: the columns from n0 on, of a block of rows of one batch.
+  std::string unit_text() {
+    std::string out = "const i64 cols = N - n0 < 64 ? N - n0 : 64;\n(void)cols;\n";
     if (spec_.m.known())
       out += "const i64 m0 = M * block / blocks, rows = M * (block + 1) / blocks - m0;\n";
     else
@@ -529,7 +598,7 @@ vf32 acc = load_f32(t + i * 64 + x);
         out += "if (cols == 64) {\n" + panel(false) + "} else {\n" + panel(true) + "}\n";
       }
     }
-    return out + "}\n}\n";
+    return out;
   }
 
   const MatmulSpec& spec_;
@@ -548,6 +617,15 @@ vf32 acc = load_f32(t + i * 64 + x);
 }  // namespace
 
 KernelText emit_matmul(const MatmulSpec& spec, const std::string& name) { return Matmul(spec, name).emit(); }
+
+KernelText emit_matmul_part(const MatmulSpec& spec, const std::string& name) { return Matmul(spec, name).emit_part(); }
+
+KernelText emit_joined_matmul(const MatmulSpec& spec, const std::vector<MatmulColumns>& columns, std::string text,
+                              const std::string& name) {
+  return Matmul(spec, name).emit_joined(columns, std::move(text));
+}
+
+int64_t panels_of(int64_t n) { return ceil_div(n, panel_width); }
 
 int64_t packed_elements(int64_t n, int64_t k, DType dtype) {
   const int64_t group = dtype == DType::bf16 ? 2 : 1;
