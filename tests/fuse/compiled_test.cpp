@@ -73,7 +73,17 @@ class Program {
     auto expected = interpret(*loops, inputs, {.exact = true});
     ASSERT_TRUE(expected) << expected.error().to_string();
 
+    // Vectors of this machine's length, and of half that where it has AVX-512.
+    run_on("native", inputs, *expected, tolerance);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+      run_on("x86-64-v3", inputs, *expected, tolerance);
+  }
+
+ private:
+  void run_on(const char* target, std::vector<InterpTensor>& inputs, const std::vector<InterpTensor>& expected,
+              double tolerance) {
     CompileOptions options;
+    options.target = target;
     options.temporary_folder = folder_.path();
     auto package = compile(g, options);
     ASSERT_TRUE(package) << package.error().to_string();
@@ -81,7 +91,7 @@ class Program {
     ASSERT_EQ(toroid_load_memory(package->data(), package->size(), nullptr, &model), 0) << toroid_last_error();
     std::vector<std::vector<std::byte>> first;
     for (int32_t threads : {1, 2}) {
-      std::vector<toroid_tensor> in, out(expected->size());
+      std::vector<toroid_tensor> in, out(expected.size());
       for (InterpTensor& t : inputs)
         in.push_back({sizeof(toroid_tensor), t.data.data(), t.sizes.data(), nullptr,
                       static_cast<int32_t>(t.sizes.size()), TOROID_F32, 0, 0, nullptr});
@@ -90,13 +100,12 @@ class Program {
       run.size = sizeof run;
       run.threads = threads;
       ASSERT_EQ(toroid_run_alloc(model, in.data(), in.size(), out.data(), out.size(), &run), 0) << toroid_last_error();
-      for (size_t o = 0; o < out.size(); ++o) compare(out[o], (*expected)[o], tolerance, threads == 1, first, o);
+      for (size_t o = 0; o < out.size(); ++o) compare(out[o], expected[o], tolerance, threads == 1, first, o);
       toroid_free_outputs(out.data(), out.size());
     }
     toroid_unload(model);
   }
 
- private:
   void compare(const toroid_tensor& out, const InterpTensor& expected, double tolerance, bool is_first,
                std::vector<std::vector<std::byte>>& first, size_t o) {
     ASSERT_EQ(out.dtype, TOROID_F32);
