@@ -94,7 +94,7 @@ class TOROID_CXX_API GraphBuilder {
   };
   // What a front end expects of a result; compared with the computed type, and used where an op has no rule.
   struct Claim {
-    std::string dtype;
+    std::string dtype;  // empty: the result is None, as a gradient that was not asked for
     Sizes sizes;
     std::optional<Sizes> strides;  // elements; row-major when left out
   };

@@ -18,8 +18,12 @@ std::vector<Builder::Claim> to_claims(nb::handle values) {
   std::vector<Builder::Claim> claims;
   if (values.is_none()) return claims;
   for (nb::handle value : values) {
-    const nb::tuple row = nb::cast<nb::tuple>(value);
     Builder::Claim claim;
+    if (value.is_none()) {
+      claims.push_back(std::move(claim));
+      continue;
+    }
+    const nb::tuple row = nb::cast<nb::tuple>(value);
     claim.dtype = nb::cast<std::string>(row[0]);
     claim.sizes = to_sizes(row[1]);
     if (row.size() > 2) claim.strides = to_optional_sizes(row[2]);
@@ -124,7 +128,8 @@ void bind_graph_builder(nb::module_& module) {
           },
           "op"_a, "args"_a = nb::tuple(), "kwargs"_a = nb::dict(), "source"_a = nb::none(), "claims"_a = nb::none(),
           "Calls an op by its full name (aten.add.Tensor); gives the list of results. source: (module, file, line); "
-          "claims: [(dtype, sizes, strides or None), …], what the results should be.")
+          "claims: [(dtype, sizes, strides or None) or None, …], what the results should be; None where one is "
+          "missing.")
       .def(
           "assign",
           [](Builder& b, Builder::Tensor target, Builder::Tensor value) { done_or_raise(b.assign(target, value)); },

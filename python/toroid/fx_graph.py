@@ -322,13 +322,16 @@ class FxTranslator:
         results = self.builder.call(name, args, kwargs, source_of(node), claims)
         self.values[node] = self._results(value, results)
 
-    def claims(self, value: Any) -> list[tuple[str, Any, Any]] | None:
-        """What PyTorch says the results of a node are; None where some result is no tensor."""
-        leaves: list[torch.Tensor] = []
-        if not _tensor_leaves(value, leaves):
+    def claims(self, value: Any) -> list[Any] | None:
+        """What PyTorch says the results of a node are; None where some result is neither a tensor nor None."""
+        leaves: list[torch.Tensor | None] = []
+        if value is None or not _tensor_leaves(value, leaves):
             return None
-        rows = []
+        rows: list[Any] = []
         for leaf in leaves:
+            if leaf is None:
+                rows.append(None)
+                continue
             check_tensor(leaf, "a result")
             rows.append((dtype_name(leaf.dtype), self.symbols.sizes(leaf.shape), self.symbols.sizes(leaf.stride())))
         return rows
@@ -407,8 +410,8 @@ class FxTranslator:
         self.values[node] = values
 
 
-def _tensor_leaves(value: Any, out: list[torch.Tensor]) -> bool:
-    if isinstance(value, torch.Tensor):
+def _tensor_leaves(value: Any, out: list[torch.Tensor | None]) -> bool:
+    if value is None or isinstance(value, torch.Tensor):
         out.append(value)
         return True
     if isinstance(value, (list, tuple)):

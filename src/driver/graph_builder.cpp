@@ -183,7 +183,10 @@ Result<std::vector<Builder::Tensor>> call_op(Builder::State& state, const std::s
   std::vector<ResultNote> notes;
   for (const Builder::Claim& claim : claims) {
     ResultNote note;
-    TD_TRY(note.type, to_type(state.graph, claim.dtype, claim.sizes, claim.strides));
+    note.used = !claim.dtype.empty();
+    if (note.used) {
+      TD_TRY(note.type, to_type(state.graph, claim.dtype, claim.sizes, claim.strides));
+    }
     notes.push_back(std::move(note));
   }
   TD_TRY(std::vector<Handle> handles,

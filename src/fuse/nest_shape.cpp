@@ -300,8 +300,12 @@ class Shaper {
       if (s > outer_best) outer_best = s, outer_at = i;
     }
     if (nest_.outer.empty() || outer_best <= inner || !nest_.rows.empty() || nest_.blocks) return;
-    for (const Phase& phase : nest_.phases)
+    for (const Phase& phase : nest_.phases) {
       if (phase.running) return;
+      // The place of the greatest is kept for one row at a time.
+      for (const Reduction& reduction : phase.reductions)
+        if (reduction.op == ReduceOp::argmin || reduction.op == ReduceOp::argmax) return;
+    }
     move_last(nest_.outer, outer_at);
     nest_.vector_outer = nest_.outer.back().symbol_name();
   }

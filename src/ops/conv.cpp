@@ -155,6 +155,61 @@ Result<LoopValue> lower_conv(LoopBuilder& b, const LowerCall& call) {
   return batched ? y : b.squeeze(y, 0);
 }
 
+// The gradient of the weight. For y = conv(x, w): gw[oc, c, k…] = sum(n, o…: gy[n, oc, o…] * x[n, group*C + c,
+// o*stride + k*dilation - padding…]). A transposed convolution reads x where this one reads gy, and the other way
+// round.
+LoopValue weight_gradient(LoopBuilder& b, const ConvArgs& a, const LoopValue& dense, const LoopValue& walked,
+                          const SymList& weight, DType acc) {
+  SymList terms{dense.sizes[0]};
+  terms.insert(terms.end(), dense.sizes.begin() + 2, dense.sizes.end());
+  LoopBuilder* p = &b;
+  return b.contract(
+      acc, weight, terms,
+      [=](const Index& k, const Index& o) {
+        ExprId channel = k[1];
+        if (!is_one(a.groups)) {
+          ExprId group = p->op(ScalarOp::floordiv, {k[0], p->index(floor_div(weight[0], a.groups))});
+          channel = p->add(p->mul(group, p->index(weight[1])), k[1]);
+        }
+        Index di{o[0], k[0]}, wi{o[0], channel};
+        std::vector<ExprId> bounds;
+        for (size_t d = 0; d < a.dims; ++d) {
+          ExprId at = p->add(p->mul(o[d + 1], p->index(a.stride[d])), p->mul(k[d + 2], p->index(a.dilation[d])));
+          at = p->sub(at, p->index(a.before[d]));
+          bounds.push_back(inside(*p, at, walked.sizes[d + 2]));
+          di.push_back(o[d + 1]);
+          wi.push_back(at);
+        }
+        ExprId value = p->where(all_of(*p, bounds), walked.at(wi), number_expr(*p, 0, walked.dtype));
+        return p->mul(dense.at(di), value);
+      },
+      ".weight");
+}
+
+Result<std::vector<LoopValue>> lower_conv_backward(LoopBuilder& b, const LowerCall& call) {
+  TD_TRY(ConvArgs a, conv_args(call));
+  LoopValue gy = call.tensor("grad_output"), x = call.tensor("input"), w = call.tensor("weight");
+  const bool batched = x.sizes.size() == a.dims + 2;
+  if (!batched) x = b.unsqueeze(x, 0), gy = b.unsqueeze(gy, 0);
+  const DType acc = is_float(x.dtype) ? accumulate_type(x.dtype) : x.dtype, result = x.dtype;
+  auto rounded = [&](const LoopValue& v) { return map1(b, v, acc, result, [](ExprId e) { return e; }); };
+  // The gradient of the input is the other kind of convolution, over the channels of y.
+  SymList k{a.transposed ? w.sizes[1] : floor_div(w.sizes[0], a.groups)};
+  k.insert(k.end(), w.sizes.begin() + 2, w.sizes.end());
+  LoopBuilder* p = &b;
+  LoopValue gx = b.contract(
+      acc, x.sizes, k,
+      [p, a, gy, w](const Index& o, const Index& taps) {
+        return a.transposed ? forward_term(*p, a, gy, w, o, taps) : transposed_term(*p, a, gy, w, o, taps);
+      },
+      ".input");
+  LoopValue gw = weight_gradient(b, a, a.transposed ? x : gy, a.transposed ? gy : x, w.sizes, acc);
+  std::vector<int64_t> all{0};
+  for (size_t d = 0; d < a.dims; ++d) all.push_back(static_cast<int64_t>(d) + 2);
+  LoopValue gb = b.reduce(ReduceOp::sum, gy, all, false, acc, result, ".bias");
+  return std::vector<LoopValue>{batched ? rounded(gx) : b.squeeze(rounded(gx), 0), rounded(gw), gb};
+}
+
 }  // namespace
 
 void add_conv_ops(OpTable& ops) {
@@ -184,6 +239,23 @@ void add_conv_ops(OpTable& ops) {
   add("conv_transpose3d.input", {"(f32[1,2,3,3,3], f32[2,3,2,2,2], f32[3], 2)"});
   add("convolution.default", {"(f32[2,4,7,6], f32[6,4,3,3], f32[6], [1, 1], [1, 1], [1, 1], False, [0, 0], 1)",
                               "(f32[2,4,5,4], f32[4,3,3,2], f32[3], [2, 2], [1, 0], [1, 1], True, [1, 0], 1)"});
+  ops.add("aten.convolution_backward.default")
+      .infer([](const Call& call) -> Types {
+        const TensorType &gy = call.type("grad_output"), &x = call.type("input"), &w = call.type("weight");
+        return std::vector<TensorType>{
+            unclaimed_type(call, x.dtype, x.sizes), unclaimed_type(call, w.dtype, w.sizes),
+            contiguous_type(call, gy.dtype, {gy.sizes[gy.sizes.size() - w.sizes.size() + 1]})};
+      })
+      .lower_many(lower_conv_backward)
+      .sample(
+          "aten.convolution_backward.default(f32[2,6,4,3], f32[2,4,7,6], f32[6,2,3,3], [6], [2, 2], [1, 1], [1, 1], "
+          "False, [0, 0], 2, [True, True, True])")
+      .sample(
+          "aten.convolution_backward.default(f32[2,3,10,8], f32[2,4,5,4], f32[4,3,3,2], [3], [2, 2], [1, 0], [1, 1], "
+          "True, [1, 0], 1, [True, True, True])")
+      .sample(
+          "aten.convolution_backward.default(f32[2,6,5], f32[2,4,9], f32[6,4,3], [6], [1], [0], [2], False, [0], 1, "
+          "[True, True, True])");
 }
 
 }  // namespace toroid

@@ -279,14 +279,19 @@ void add_batch_norms(OpTable& ops) {
   // Training, functional: the new running statistics are results; the variance there is the unbiased one.
   ops.add("aten._native_batch_norm_legit_functional.default")
       .infer([](const Call& call) -> Types {
-        if (!call.flag("training")) return fail(Kind::unsupported_op, "`{}` with training=False", call.op());
         const TensorType &x = call.type("input"), &mean = call.type("running_mean");
-        TensorType stat = contiguous_type(call, x.dtype == DType::f64 ? DType::f64 : DType::f32, {x.sizes[1]});
+        // What is saved for the backward is of the input's type, whatever the weights are; nothing in evaluation.
+        TensorType stat = contiguous_type(call, x.dtype, {call.flag("training") ? x.sizes[1] : Sym(0)});
         return std::vector<TensorType>{batch_norm_type(call), stat, stat, mean, call.type("running_var")};
       })
       .lower_many([](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
         LoopValue x = call.tensor("input");
         double eps = call.number("eps"), momentum = call.number("momentum");
+        if (!call.flag("training")) {
+          LoopValue none = b.full({0}, number_expr(b, 0, x.dtype), x.dtype);
+          return std::vector<LoopValue>{batch_norm_eval(b, call, eps), none, none, call.tensor("running_mean"),
+                                        call.tensor("running_var")};
+        }
         DType compute = accumulate_type(x.dtype);
         Moments m;
         LoopValue y = batch_norm_train(b, call, eps, &m);
@@ -305,8 +310,15 @@ void add_batch_norms(OpTable& ops) {
                                        p->mul(v[1], number_expr(*p, momentum, compute)));
                        });
         };
-        return std::vector<LoopValue>{y, mean, rstd, blend("running_mean", mean), blend("running_var", variance)};
+        return std::vector<LoopValue>{y, b.convert(mean, x.dtype), b.convert(rstd, x.dtype),
+                                      blend("running_mean", mean), blend("running_var", variance)};
       })
+      .sample(
+          "aten._native_batch_norm_legit_functional.default(bf16[4,3,5], bf16[3], bf16[3], bf16[3], bf16[3], True, "
+          "0.1, 1e-05)")
+      .sample(
+          "aten._native_batch_norm_legit_functional.default(f32[4,3,5], f32[3], f32[3], f32[3], f32[3], False, 0.1, "
+          "1e-05)")
       .sample(
           "aten._native_batch_norm_legit_functional.default(f32[4,3,5], f32[3], f32[3], f32[3], f32[3], True, 0.1, "
           "1e-05)");

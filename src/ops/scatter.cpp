@@ -25,9 +25,10 @@ Sym clamped(const Sym& bound, const Sym& size) {
   return sym_choose(sym_lt(bound, 0), from_end, sym_min(bound, size));
 }
 
+// Results lie as self does, gaps too.
 void add_region_writes(OpTable& ops) {
   ops.add("aten.slice_scatter.default")
-      .infer([](const Call& call) -> Types { return one(like_self(call)); })
+      .infer([](const Call& call) -> Types { return one(call.type("self")); })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
         LoopValue x = call.tensor("self");
         int64_t dim = call.dim("dim", x.rank());
@@ -57,7 +58,7 @@ void add_region_writes(OpTable& ops) {
       .sample("aten.slice_scatter.default(f32[4,6], f32[4,2], 1, 1, 5, 2)")
       .sample("aten.slice_scatter.default(f32[4,6], f32[2,6], 0, -2)");
   ops.add("aten.select_scatter.default")
-      .infer([](const Call& call) -> Types { return one(like_self(call)); })
+      .infer([](const Call& call) -> Types { return one(call.type("self")); })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
         LoopValue x = call.tensor("self");
         int64_t dim = call.dim("dim", x.rank());
@@ -78,7 +79,7 @@ void add_region_writes(OpTable& ops) {
       })
       .sample("aten.select_scatter.default(f32[4,6], f32[4], 1, -2)");
   ops.add("aten.diagonal_scatter.default")
-      .infer([](const Call& call) -> Types { return one(like_self(call)); })
+      .infer([](const Call& call) -> Types { return one(call.type("self")); })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
         LoopValue x = call.tensor("self"), src = b.convert(call.tensor("src"), x.dtype);
         int64_t d1 = call.dim("dim1", x.rank()), d2 = call.dim("dim2", x.rank());
@@ -94,7 +95,6 @@ void add_region_writes(OpTable& ops) {
         });
       })
       .sample("aten.diagonal_scatter.default(f32[3,4], f32[3], 1)");
-  // As self lies, gaps too.
   ops.add("aten.copy.default")
       .infer([](const Call& call) -> Types { return one(call.type("self")); })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
