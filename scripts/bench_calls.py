@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import toroid
+from toroid import backend
 
 COUNTS = (1, 4, 32)
 MARKS = ("<!-- calls: begin -->", "<!-- calls: end -->")
@@ -38,11 +39,11 @@ def ways(count, folder, call_bench):
     model = Sum()
     found = {"eager": lambda: model(*xs)}
 
-    def compiled(name, backend, **options):
+    def compiled(name, chosen, **options):
         module = Sum()
         with torch._inductor.config.patch(options):
-            f = torch.compile(module, backend=backend, fullgraph=True, dynamic=False)
-            want = backend != returns_its_input
+            f = torch.compile(module, backend=chosen, fullgraph=True, dynamic=False)
+            want = chosen != returns_its_input
             got = f(*xs)
             assert not want or torch.allclose(got, model(*xs), atol=1e-5)
         found[name] = lambda: f(*xs)
@@ -50,8 +51,7 @@ def ways(count, folder, call_bench):
     compiled("torch.compile, a backend that returns its input", returns_its_input)
     compiled("torch.compile, Inductor", "inductor")
     compiled("torch.compile, Inductor with cpp_wrapper", "inductor", cpp_wrapper=True)
-    if "toroid" in torch._dynamo.list_backends(exclude_tags=None):
-        compiled("torch.compile, Toroid", "toroid")
+    compiled("torch.compile, Toroid", backend.toroid)
     exported = torch.export.export(model, tuple(xs))
     package = torch._inductor.aoti_compile_and_package(exported, package_path=f"{folder}/aoti{count}.pt2")
     aoti = torch._inductor.aoti_load_package(package)

@@ -342,6 +342,8 @@ PyObject* call_boxed(const Program& program, PyObject* list) {
   const nb::object results = nb::steal(PyList_New(static_cast<Py_ssize_t>(program.results.size())));
   if (!results.is_valid()) throw nb::python_error();
   run_program(program, {leaves.begin(), count}, reinterpret_cast<PyListObject*>(results.ptr())->ob_item);
+  // PyTorch's boxed calls empty the list, so that nothing holds the inputs longer than needed.
+  if (program.trusted && is_list && PyList_SetSlice(list, 0, PY_SSIZE_T_MAX, nullptr) != 0) throw nb::python_error();
   return Py_NewRef(results.ptr());
 }
 
@@ -432,6 +434,12 @@ void destroy(PyObject* self) {
 PyObject* is_boxed(PyObject* self, void*) {
   return PyBool_FromLong(reinterpret_cast<CallObject*>(self)->program->boxed);
 }
+// Whoever marks functions may mark what is so already.
+int set_boxed(PyObject* self, PyObject* value, void*) {
+  if (value && PyObject_IsTrue(value) == reinterpret_cast<CallObject*>(self)->program->boxed) return 0;
+  PyErr_SetString(PyExc_AttributeError, "`_boxed_call` says how the call was made");
+  return -1;
+}
 
 PyTypeObject* make_type() {
   static PyMemberDef members[] = {
@@ -439,7 +447,7 @@ PyTypeObject* make_type() {
       {"__dictoffset__", T_PYSSIZET, offsetof(CallObject, dict), READONLY, nullptr},
       {}};
   static PyGetSetDef properties[] = {
-      {"_boxed_call", is_boxed, nullptr, "PyTorch's mark of calls that take a list.", nullptr},
+      {"_boxed_call", is_boxed, set_boxed, "PyTorch's mark of calls that take a list.", nullptr},
       {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
       {}};
   static PyType_Slot slots[] = {{Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},

@@ -147,6 +147,14 @@ TEST(GraphBuilder, NumbersAreReadOnTheHost) {
   EXPECT_FALSE(p.g.read_scalar("u0", n));
 }
 
+TEST(GraphBuilder, NestingOfTheCallIsKept) {
+  Program p;
+  ASSERT_TRUE(p.g.output(p.call("aten.relu.default", {p.in("x", {3})})));
+  ASSERT_TRUE(p.g.call_spec("[1, \"in\"]", "[1, \"out\"]"));
+  EXPECT_NE(p.text().find("in_spec \"[1, \\\"in\\\"]\""), std::string::npos) << p.text();
+  EXPECT_NE(p.text().find("out_spec \"[1, \\\"out\\\"]\""), std::string::npos) << p.text();
+}
+
 TEST(GraphBuilder, RefusalsAreKept) {
   Program p;
   Tensor x = p.in("x", {4});

@@ -172,6 +172,12 @@ class Builder(unittest.TestCase):
         del graph
         call = toroid._program.boxed_call(package)
         self.assertTrue(call._boxed_call)
+        call._boxed_call = True
+        with self.assertRaises(AttributeError):
+            call._boxed_call = False
+        given = [torch.randn(2, 4)]
+        toroid._program.boxed_call(package, trusted=True)(given)
+        self.assertEqual(given, [])
         value = torch.randn(5, 4)
         total, columns, size, text = call([value])
         want = value @ torch.from_numpy(weight).t()

@@ -179,6 +179,35 @@ TEST(Load, outputs_made_by_the_runtime_outlive_the_model) {
   EXPECT_EQ(out.data, nullptr);
 }
 
+TEST(Load, outputs_placed_by_the_caller) {
+  const auto package = pack(TinyModel{});
+  const Handle model = load(package.bytes());
+  const std::vector<float> x = {1, -2, 3, -4, 5, -6, 7, -8};
+  const int64_t in_sizes[] = {2, 4};
+  const toroid_tensor in = tensor(x.data(), in_sizes);
+  struct Places {
+    std::vector<float> y;
+    std::vector<int64_t> shape;
+  } places;
+  toroid_run_options options = {};
+  options.size = sizeof options;
+  options.place_user = &places;
+  options.place = [](void* user, int32_t output, const int64_t* sizes, const int64_t* strides) -> void* {
+    auto& to = *static_cast<Places*>(user);
+    EXPECT_EQ(output, 0);
+    to.shape = {sizes[0], sizes[1], strides[0], strides[1]};
+    to.y.assign(static_cast<size_t>(sizes[0] * sizes[1]), -1);
+    return to.y.data();
+  };
+  ASSERT_EQ(toroid_run_with(model.get(), &in, 1, nullptr, 0, &options), 0) << toroid_last_error();
+  EXPECT_EQ(places.shape, (std::vector<int64_t>{2, 8, 8, 1}));
+  EXPECT_EQ(places.y, run(model.get(), x));
+  // Both at once are one too many.
+  const int64_t out_sizes[] = {2, 8};
+  const toroid_tensor out = tensor(places.y.data(), out_sizes);
+  EXPECT_EQ(toroid_run_with(model.get(), &in, 1, &out, 1, &options), TOROID_BAD_OPTION);
+}
+
 TEST(Load, marks_frame_each_kernel) {
   const auto package = pack({});
   const Handle model = load(package.bytes());
