@@ -11,6 +11,7 @@ import time
 
 import torch
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
 
 import toroid
 from toroid import backend
@@ -32,7 +33,19 @@ def returns_its_input(gm, example_inputs):
     return lambda *args: (args[-1],)
 
 
-def ways(count, folder, call_bench):
+def boxed_that_returns_its_input(gm, example_inputs):
+    """The same behind AOTAutograd."""
+
+    def run(args):
+        results = [args[-1]]
+        args.clear()
+        return results
+
+    run._boxed_call = True
+    return run
+
+
+def ways(count, folder, call_bench, peers):
     """name -> (callable taking nothing, or nanoseconds)"""
     torch._dynamo.reset()
     xs = [torch.randn(8) for _ in range(count)]
@@ -41,22 +54,25 @@ def ways(count, folder, call_bench):
 
     def compiled(name, chosen, **options):
         module = Sum()
+        checked = chosen in ("inductor", backend.toroid)
         with torch._inductor.config.patch(options):
             f = torch.compile(module, backend=chosen, fullgraph=True, dynamic=False)
-            want = chosen != returns_its_input
             got = f(*xs)
-            assert not want or torch.allclose(got, model(*xs), atol=1e-5)
+            assert not checked or torch.allclose(got, model(*xs), atol=1e-5)
         found[name] = lambda: f(*xs)
 
     compiled("torch.compile, a backend that returns its input", returns_its_input)
-    compiled("torch.compile, Inductor", "inductor")
-    compiled("torch.compile, Inductor with cpp_wrapper", "inductor", cpp_wrapper=True)
+    compiled("torch.compile, AOTAutograd that returns its input", aot_autograd(fw_compiler=boxed_that_returns_its_input))
+    if peers:
+        compiled("torch.compile, Inductor", "inductor")
+        compiled("torch.compile, Inductor with cpp_wrapper", "inductor", cpp_wrapper=True)
     compiled("torch.compile, Toroid", backend.toroid)
     exported = torch.export.export(model, tuple(xs))
-    package = torch._inductor.aoti_compile_and_package(exported, package_path=f"{folder}/aoti{count}.pt2")
-    aoti = torch._inductor.aoti_load_package(package)
-    found["AOTInductor, Python call"] = lambda: aoti(*xs)
-    found["AOTInductor, boxed_run"] = lambda: aoti.loader.boxed_run(list(xs))
+    if peers:
+        package = torch._inductor.aoti_compile_and_package(exported, package_path=f"{folder}/aoti{count}.pt2")
+        aoti = torch._inductor.aoti_load_package(package)
+        found["AOTInductor, Python call"] = lambda: aoti(*xs)
+        found["AOTInductor, boxed_run"] = lambda: aoti.loader.boxed_run(list(xs))
     program = toroid.compile(exported)
     path = f"{folder}/toroid{count}.pt2"
     program.save(path)
@@ -97,11 +113,12 @@ def measure(found, blocks=400):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--call-bench", help="the built tests/bench/call_bench")
+    parser.add_argument("--no-peers", action="store_true", help="leave out Inductor and AOTInductor, which take minutes")
     parser.add_argument("--write", help="a Markdown file with the marks of this table")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        columns = [measure(ways(count, folder, args.call_bench)) for count in COUNTS]
+        columns = [measure(ways(count, folder, args.call_bench, not args.no_peers)) for count in COUNTS]
     lines = ["| µs per call | " + " | ".join(f"{n} input{'s' * (n > 1)}" for n in COUNTS) + " |", "|---|" + "---|" * len(COUNTS)]
     for name in columns[0]:
         lines.append(f"| {name} | " + " | ".join(f"{column[name] / 1e3:.2f}" for column in columns) + " |")
