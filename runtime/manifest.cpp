@@ -80,7 +80,7 @@ Outcome<Manifest> read_manifest(std::string_view text) {
   }
   if (const auto weights = j.find("weights"); weights != j.end()) {
     m.weights_file = fields.text(*weights, "file");
-    m.weights_xxh3 = fields.text(*weights, "xxh3_128");
+    m.weights_hash = fields.text(*weights, "xxh3_128_of_pieces");
     m.weights_bytes = fields.number(*weights, "bytes");
   }
   if (!fields.missing.empty())

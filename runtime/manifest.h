@@ -18,7 +18,7 @@ struct Manifest {
   std::vector<std::string> features;  // CPUID names that the code needs
   std::string code_file, code_sha256;
   uint64_t code_bytes = 0;
-  std::string weights_file, weights_xxh3;  // file is "" when the model has none
+  std::string weights_file, weights_hash;  // file is "" when the model has none
   uint64_t weights_bytes = 0;
 };
 

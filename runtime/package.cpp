@@ -1,10 +1,8 @@
 // Opens a package: zip directory, choice of the model, manifest, members.
-#define XXH_INLINE_ALL
 #include "package.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,6 +10,7 @@
 
 #include "sha256.h"
 #include "toroid/runtime.h"
+#include "weights_hash.h"
 
 namespace toroid::runtime {
 namespace {
@@ -25,12 +24,6 @@ std::string list_of(const std::vector<std::string>& names) {
 }
 
 }  // namespace
-
-std::string xxh3_hex(std::span<const std::byte> data) {
-  XXH128_canonical_t canonical;
-  XXH128_canonicalFromHash(&canonical, XXH3_128bits(data.data(), data.size()));
-  return hex_text(canonical.digest, sizeof canonical.digest);
-}
 
 Outcome<Package> Package::open(const std::string& path, const std::string& model) {
   Package p;
@@ -129,10 +122,10 @@ Outcome<void> Package::verify() const {
     return refuse(TOROID_BAD_FILE, "the model's code is damaged: its SHA-256 is ", code, ", the manifest says ",
                   manifest_.code_sha256);
   if (manifest_.weights_file.empty()) return {};
-  const std::string weights = xxh3_hex(weights_);
-  if (weights != manifest_.weights_xxh3)
-    return refuse(TOROID_BAD_FILE, "the weights are damaged: their XXH3-128 is ", weights, ", the manifest says ",
-                  manifest_.weights_xxh3);
+  const std::string weights = hash_weights(weights_);
+  if (weights != manifest_.weights_hash)
+    return refuse(TOROID_BAD_FILE, "the weights are damaged: their hash is ", weights, ", the manifest says ",
+                  manifest_.weights_hash);
   return {};
 }
 

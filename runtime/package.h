@@ -49,7 +49,4 @@ class Package {
   std::span<const std::byte> code_, weights_;
 };
 
-// XXH3-128 as 32 hexadecimal digits, most significant first.
-std::string xxh3_hex(std::span<const std::byte> data);
-
 }  // namespace toroid::runtime

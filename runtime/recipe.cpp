@@ -14,13 +14,15 @@
 namespace toroid::runtime {
 namespace {
 
-// A tensor on the stack: a view of a source, or memory of its own.
+// A tensor on the stack: a view of a source, or memory of its own, or values joined along dim 0 that nothing has needed
+// in one piece yet (packing never does).
 struct Value {
   int32_t dtype = 0;
   std::vector<int64_t> sizes;
   std::vector<int64_t> strides;
   const char* data = nullptr;
   std::shared_ptr<char[]> memory;
+  std::vector<Value> parts;
 };
 
 int64_t count_of(const std::vector<int64_t>& sizes) {
@@ -67,6 +69,17 @@ Value materialised(const Value& v, int32_t dtype) {
   return out;
 }
 
+// Values of one dtype, joined along `dim` into memory of the sizes given.
+Value joined(std::span<const Value> parts, size_t dim, const std::vector<int64_t>& sizes) {
+  Value out = make_value(parts[0].dtype, sizes);
+  int64_t at = 0;
+  for (const Value& part : parts) {
+    copy_value(part, out.dtype, out.memory.get() + at * out.strides[dim] * recipe_dtype_bytes(out.dtype), out.strides);
+    at += part.sizes[dim];
+  }
+  return out;
+}
+
 struct Machine {
   const Recipes& recipes;
   std::span<const RecipeSource> sources;
@@ -77,10 +90,15 @@ struct Machine {
     error = std::move(text);
     return false;
   }
-  Value pop() {
+  // As it is: perhaps in parts.
+  Value take() {
     Value v = std::move(stack.back());
     stack.pop_back();
     return v;
+  }
+  Value pop() {
+    Value v = take();
+    return v.parts.empty() ? v : joined(v.parts, 0, v.sizes);
   }
 
   bool load(const RecipeStep& step) {
@@ -92,7 +110,8 @@ struct Machine {
                      weight.sizes,
                      {source.strides.begin(), source.strides.end()},
                      static_cast<const char*>(source.data),
-                     nullptr});
+                     nullptr,
+                     {}});
     return true;
   }
 
@@ -115,27 +134,25 @@ struct Machine {
   }
 
   bool concat(const RecipeStep& step) {
-    const size_t first = stack.size() - step.count;
-    const Value& head = stack[first];
+    std::vector<Value> parts(static_cast<size_t>(step.count));
+    for (size_t i = parts.size(); i-- > 0;) parts[i] = pop();
+    const Value& head = parts[0];
     if (step.dim < 0 || step.dim >= static_cast<int64_t>(head.sizes.size())) return fail("concat along a missing dim");
     std::vector<int64_t> sizes = head.sizes;
     sizes[step.dim] = 0;
-    for (size_t i = first; i < stack.size(); ++i) {
-      std::vector<int64_t> rest = stack[i].sizes;
-      if (rest.size() != sizes.size() || stack[i].dtype != head.dtype) return fail("concat of unlike tensors");
+    for (const Value& part : parts) {
+      std::vector<int64_t> rest = part.sizes;
+      if (rest.size() != sizes.size() || part.dtype != head.dtype) return fail("concat of unlike tensors");
       sizes[step.dim] += rest[step.dim];
       rest[step.dim] = head.sizes[step.dim];
       if (rest != head.sizes) return fail("concat of unlike sizes");
     }
-    Value out = make_value(head.dtype, sizes);
-    int64_t at = 0;
-    for (size_t i = first; i < stack.size(); ++i) {
-      copy_value(stack[i], out.dtype, out.memory.get() + at * out.strides[step.dim] * recipe_dtype_bytes(out.dtype),
-                 out.strides);
-      at += stack[i].sizes[step.dim];
+    if (step.dim == 0) {
+      const int32_t dtype = head.dtype;
+      stack.push_back({dtype, std::move(sizes), {}, nullptr, nullptr, std::move(parts)});
+    } else {
+      stack.push_back(joined(parts, step.dim, sizes));
     }
-    stack.resize(first);
-    stack.push_back(std::move(out));
     return true;
   }
 
@@ -253,7 +270,7 @@ struct Inverse {
       }
     } else if (node.step->op == RecipeOp::cast) {
       const Node& below = nodes[node.from[0]];
-      Value v{node.dtype, node.sizes, contiguous_strides(node.sizes), data, nullptr};
+      Value v{node.dtype, node.sizes, contiguous_strides(node.sizes), data, nullptr, {}};
       push_down(node.from[0], materialised(v, below.dtype).data, known);
     } else if (node.step->op == RecipeOp::as_strided) {
       const Node& below = nodes[node.from[0]];
@@ -295,32 +312,90 @@ struct Inverse {
 
 }  // namespace
 
-bool run_recipe(const Recipes& recipes, const RecipeConstant& constant, std::span<const RecipeSource> sources,
-                void* out, std::string& error) {
+struct PreparedConstant::State {
+  bool packs = false;
+  Value value;                                  // contiguous and of the constant's dtype, unless packed
+  std::vector<std::vector<PackRows>> matrices;  // packed: each one's rows, in pieces
+  std::vector<Value> converted;                 // memory of those that had another dtype
+  int64_t k = 0, bytes = 0, matrix_bytes = 0;
+  int32_t k_group = 1;
+};
+
+PreparedConstant::PreparedConstant() = default;
+PreparedConstant::~PreparedConstant() = default;
+PreparedConstant& PreparedConstant::operator=(PreparedConstant&&) noexcept = default;
+
+bool PreparedConstant::prepare(const Recipes& recipes, const RecipeConstant& constant,
+                               std::span<const RecipeSource> sources, std::string& error) {
   Machine machine{recipes, sources, error, {}};
   if (constant.steps.empty()) return machine.fail("a constant has no recipe");
-  if (constant.steps.front().op == RecipeOp::bytes) return true;
-  const bool packs = constant.steps.back().op == RecipeOp::pack;
-  for (size_t i = 0; i + packs < constant.steps.size(); ++i)
+  state_ = std::make_unique<State>();
+  State& state = *state_;
+  state.packs = constant.steps.back().op == RecipeOp::pack;
+  for (size_t i = 0; i + state.packs < constant.steps.size(); ++i)
     if (!machine.run(constant.steps[i])) return false;
   if (machine.stack.size() != 1) return machine.fail("a recipe must leave one value");
-  Value v = machine.pop();
-  if (!packs) {
-    if (count_of(v.sizes) * recipe_dtype_bytes(constant.dtype) != constant.bytes)
+  state.bytes = recipe_dtype_bytes(constant.dtype);
+  if (!state.packs) {
+    Value v = machine.pop();
+    if (count_of(v.sizes) * state.bytes != constant.bytes)
       return machine.fail("a recipe's result does not fill its constant");
-    copy_value(v, constant.dtype, static_cast<char*>(out), contiguous_strides(v.sizes));
+    if (v.dtype != constant.dtype || !is_contiguous(v)) v = materialised(v, constant.dtype);
+    state.value = std::move(v);
     return true;
   }
+  Value v = machine.take();
   const size_t rank = v.sizes.size();
   if (rank != 2 && rank != 3) return machine.fail("pack takes a matrix, or several");
-  const int32_t group = constant.steps.back().k_group;
-  const int64_t bytes = recipe_dtype_bytes(constant.dtype), matrices = rank == 3 ? v.sizes[0] : 1;
-  const int64_t n = v.sizes[rank - 2], k = v.sizes[rank - 1], one = packed_bytes(n, k, group, bytes);
-  if (matrices * one != constant.bytes) return machine.fail("a packed matrix does not fill its constant");
-  if (v.dtype != constant.dtype) v = materialised(v, constant.dtype);
-  for (int64_t m = 0; m < matrices; ++m)
-    pack_matrix(v.data + (rank == 3 ? m * v.strides[0] * bytes : 0), n, k, v.strides[rank - 2], v.strides[rank - 1],
-                group, bytes, static_cast<char*>(out) + m * one);
+  // Only rows of a single matrix stay in parts.
+  if (rank == 3 && !v.parts.empty()) v = joined(v.parts, 0, v.sizes);
+  state.k = v.sizes[rank - 1];
+  state.k_group = constant.steps.back().k_group;
+  const int64_t matrices = rank == 3 ? v.sizes[0] : 1;
+  state.matrix_bytes = packed_bytes(v.sizes[rank - 2], state.k, state.k_group, state.bytes);
+  if (matrices * state.matrix_bytes != constant.bytes)
+    return machine.fail("a packed matrix does not fill its constant");
+  if (v.parts.empty()) {
+    state.converted.push_back(std::move(v));
+  } else {
+    state.converted = std::move(v.parts);
+  }
+  for (Value& part : state.converted)
+    if (part.dtype != constant.dtype) part = materialised(part, constant.dtype);
+  if (rank == 2) {
+    state.matrices.resize(1);
+    for (const Value& part : state.converted)
+      state.matrices[0].push_back({part.data, part.sizes[0], part.strides[0], part.strides[1]});
+  } else {
+    const Value& all = state.converted[0];
+    for (int64_t m = 0; m < matrices; ++m)
+      state.matrices.push_back(
+          {{all.data + m * all.strides[0] * state.bytes, all.sizes[1], all.strides[1], all.strides[2]}});
+  }
+  return true;
+}
+
+void PreparedConstant::write(int64_t begin, int64_t end, char* out) const {
+  if (begin >= end) return;
+  const State& state = *state_;
+  if (!state.packs) {
+    std::memcpy(out, state.value.data + begin, end - begin);
+    return;
+  }
+  for (int64_t m = begin / state.matrix_bytes; begin < end; ++m) {
+    const int64_t first = m * state.matrix_bytes, stop = std::min(end, first + state.matrix_bytes);
+    pack_range(state.matrices[m], state.k, state.k_group, state.bytes, begin - first, stop - first, out);
+    out += stop - begin;
+    begin = stop;
+  }
+}
+
+bool run_recipe(const Recipes& recipes, const RecipeConstant& constant, std::span<const RecipeSource> sources,
+                void* out, std::string& error) {
+  if (!constant.steps.empty() && constant.steps.front().op == RecipeOp::bytes) return true;
+  PreparedConstant prepared;
+  if (!prepared.prepare(recipes, constant, sources, error)) return false;
+  prepared.write(0, constant.bytes, static_cast<char*>(out));
   return true;
 }
 
@@ -364,7 +439,7 @@ bool invert_recipe(const Recipes& recipes, const RecipeConstant& constant, const
   if (stack.size() != 1) return false;
   const Node& top = inverse.nodes[stack[0]];
   if (!holds_exactly(top.dtype, constant.dtype)) return false;
-  Value v{constant.dtype, top.sizes, contiguous_strides(top.sizes), static_cast<const char*>(data), nullptr};
+  Value v{constant.dtype, top.sizes, contiguous_strides(top.sizes), static_cast<const char*>(data), nullptr, {}};
   Value plain;
   if (pack) {
     plain = make_value(constant.dtype, top.sizes);

@@ -4,6 +4,7 @@
 //   constants[3] at 4096, 65536 bytes, f32[256, 64]:  load 2; load 5; mul; pack 1
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -86,6 +87,24 @@ int64_t packed_bytes(int64_t n, int64_t k, int32_t k_group, int64_t element_byte
 // recipes.weights[i]. Constants are independent: many may run at once. A `bytes` constant is left alone.
 bool run_recipe(const Recipes& recipes, const RecipeConstant& constant, std::span<const RecipeSource> sources,
                 void* out, std::string& error);
+
+// A constant whose program has run but for its last movement, so that any range of its bytes can be written straight
+// into place, by several threads at once. Needs the sources and the recipes for as long as it lives.
+class PreparedConstant {
+ public:
+  PreparedConstant();
+  ~PreparedConstant();
+  PreparedConstant& operator=(PreparedConstant&&) noexcept;
+  // As run_recipe, up to the last movement of data.
+  bool prepare(const Recipes& recipes, const RecipeConstant& constant, std::span<const RecipeSource> sources,
+               std::string& error);
+  // Bytes [begin, end) of the constant; all bytes of `out` are written. Not for a `bytes` constant.
+  void write(int64_t begin, int64_t end, char* out) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 // The other way: writes what `constant` (its bytes at `data`) tells of weight `weight` into `out`, contiguous, and sets
 // seen[i] for each element it wrote. False when the program computes (folded weights have no way back).

@@ -94,6 +94,36 @@ TEST(Recipe, packs_any_matrix_of_any_group) {
         }
 }
 
+// Any range of the bytes by itself, of a matrix whose rows come in pieces, is what packing the whole gives there.
+TEST(Recipe, packs_ranges_of_rows_in_pieces) {
+  std::mt19937 random(1);
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{192, 40}, {150, 7}, {70, 129}, {20, 5}})
+    for (const auto& [group, bytes] : {std::pair<int32_t, int64_t>{1, 4}, {2, 2}, {4, 1}, {1, 8}})
+      for (bool turned : {false, true}) {
+        std::vector<char> data(n * k * bytes);
+        for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(random());
+        const int64_t sn = turned ? 1 : k, sk = turned ? n : 1, total = packed_bytes(n, k, group, bytes);
+        std::vector<char> whole(total, 1);
+        pack_matrix(data.data(), n, k, sn, sk, group, bytes, whole.data());
+        const int64_t cut = n / 3, cut2 = n / 3 + 1;
+        const PackRows rows[] = {{data.data(), cut, sn, sk},
+                                 {data.data() + cut * sn * bytes, cut2 - cut, sn, sk},
+                                 {data.data() + cut2 * sn * bytes, n - cut2, sn, sk}};
+        std::vector<char> part(total, 2);
+        pack_range(rows, k, group, bytes, 0, total, part.data());
+        ASSERT_EQ(part, whole);
+        for (int trial = 0; trial < 60; ++trial) {
+          const int64_t begin = random() % total, end = begin + random() % (total - begin + 1);
+          std::vector<char> got(end - begin + 1, 3);
+          pack_range(rows, k, group, bytes, begin, end, got.data());
+          ASSERT_EQ(got.back(), 3);
+          got.pop_back();
+          ASSERT_EQ(got, std::vector<char>(whole.begin() + begin, whole.begin() + end))
+              << n << "x" << k << " group " << group << " bytes [" << begin << ", " << end << ")";
+        }
+      }
+}
+
 TEST(Recipe, folds_a_batch_norm_into_a_convolution) {
   // w * (gamma / sqrt(var + eps)), broadcast over the output channel, in double, rounded once.
   Case c;

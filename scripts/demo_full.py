@@ -7,13 +7,14 @@ import tempfile
 import warnings
 
 root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path[:0] = [os.path.join(root, "tests", "models"), os.path.join(root, "scripts")]
+sys.path[:0] = [os.path.join(root, path) for path in ("tests/models", "scripts", "scripts/bench")]
 warnings.filterwarnings("ignore")
 
 import torch
 
-from bench import eager, measure
+from child import measure
 from harness import Compiled, Exported
+from peers import eager
 from toroid_ctypes import Package
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -34,4 +35,5 @@ with tempfile.TemporaryDirectory() as folder:
     library = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(args.toroid))), "lib")
     package = Package(library, compiled.package, exported.load("in", 0), exported.load("out", 0), threads)
     times = measure({"toroid": package, "eager": eager(exported, threads)}, 5)
-    print(f"{threads} threads, batch 2, 48 tokens: Toroid {times['toroid']:.1f} ms, PyTorch eager {times['eager']:.1f} ms")
+    print(f"{threads} threads, batch 2, 48 tokens: Toroid {times['toroid']['median']:.1f} ms, "
+          f"PyTorch eager {times['eager']['median']:.1f} ms")

@@ -13,16 +13,30 @@ import tempfile
 root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def dump(tree, model, folder):
-    command = [os.path.join(tree, "build", "bin", "toroid"), "compile", model, "--to=emit", "--target=x86-64-v4",
-               "--dump=" + folder]
+def dump(build, model, folder):
     # The sources are in the dump too, a file each.
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([os.path.join(build, "bin", "toroid"), "compile", model, "--to=emit", "--target=x86-64-v4",
+                    "--dump=" + folder], stdout=subprocess.DEVNULL, check=True)
     return {os.path.relpath(os.path.join(d, f), folder) for d, _, names in os.walk(folder) for f in names}
 
 
+def compare(old_build, new_build, model, work):
+    """shows how the texts of a model differ between two builds; how many do"""
+    different = 0
+    old, new = os.path.join(work, "old"), os.path.join(work, "new")
+    for name in sorted(dump(old_build, model, old) | dump(new_build, model, new)):
+        a, b = os.path.join(old, name), os.path.join(new, name)
+        if os.path.exists(a) and os.path.exists(b) and filecmp.cmp(a, b, shallow=False):
+            continue
+        different += 1
+        print(f"---- {os.path.basename(model)}: {name}", flush=True)
+        subprocess.run(["diff", "-u", *[p if os.path.exists(p) else os.devnull for p in (a, b)]])
+    subprocess.run(["rm", "-rf", old, new], check=True)
+    return different
+
+
 def main():
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     models = [os.path.abspath(m) for m in sys.argv[2:]] or sorted(
         glob.glob(os.path.join(root, "examples", "*", "*.pt2")) +
@@ -35,17 +49,7 @@ def main():
             for tree in (root, other):
                 subprocess.run([os.path.join(tree, "dev"), "build"], check=True)
             for model in models:
-                old, new = os.path.join(work, "old"), os.path.join(work, "new")
-                names = dump(other, model, old) | dump(root, model, new)
-                for name in sorted(names):
-                    a, b = os.path.join(old, name), os.path.join(new, name)
-                    if os.path.exists(a) and os.path.exists(b) and filecmp.cmp(a, b, shallow=False):
-                        continue
-                    different += 1
-                    print(f"---- {os.path.basename(model)}: {name}", flush=True)
-                    there = [p if os.path.exists(p) else os.devnull for p in (a, b)]
-                    subprocess.run(["diff", "-u", *there])
-                subprocess.run(["rm", "-rf", old, new], check=True)
+                different += compare(os.path.join(other, "build"), os.path.join(root, "build"), model, work)
         finally:
             subprocess.run(["git", "-C", root, "worktree", "remove", "--force", other], check=True)
     print(f"{len(models)} models, {different} different texts")

@@ -1,8 +1,9 @@
 """Writes docs/status.md from docs/status.json (what `./dev zoo` and `./dev bench` measured) and the last run of the tests
 (build/tests.xml). An empty cell was not measured; nothing here is written by hand.
 
-  ./dev status [--check]      --check: exits 1 while a cell is empty or a model is wrong
+  ./dev status [--check] [--docs docs]      --check: exits 1 while a cell is empty or a model is wrong
 """
+import argparse
 import json
 import os
 import sys
@@ -59,7 +60,12 @@ def yes(row, key):
 
 
 def main():
-    path = os.path.join(root, "docs", "status.json")
+    parser = argparse.ArgumentParser(prog="./dev status", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--docs", default=os.path.join(root, "docs"), help="the folder of status.json and status.md")
+    args = parser.parse_args()
+    path = os.path.join(args.docs, "status.json")
     data = {}
     if os.path.exists(path):
         with open(path) as f:
@@ -96,10 +102,10 @@ def main():
         empty += sum(not c for c in cells)
         wrong += any(c.startswith("no") for c in cells)
         out.append(f"| {name} | " + " | ".join(cells) + " |")
-    with open(os.path.join(root, "docs", "status.md"), "w") as f:
+    with open(os.path.join(args.docs, "status.md"), "w") as f:
         f.write("\n".join(out) + "\n")
     print(f"docs/status.md: {empty} empty cells, {wrong} rows with something wrong")
-    if "--check" in sys.argv and (empty or wrong):
+    if args.check and (empty or wrong):
         sys.exit(1)
 
 

@@ -159,9 +159,12 @@ Status package_step(Work& work) {
   model.code = *objects.code;
   model.weights_bytes = plan.weights_bytes;
   model.mutated_bytes = plan.mutated_bytes;
-  model.write_weights = [&](std::span<std::byte> bytes) {
-    return write_weights(plan, sources.recipes, bytes, job_count(work.options), work.cancel);
+  TD_TRY(auto weights, WeightsMaker::create(plan, sources.recipes));
+  model.write_weights = [&](uint64_t begin, std::span<std::byte> out) -> Status {
+    TD_CHECK_OK(work.cancel.check());
+    return weights->write(begin, out);
   };
+  model.jobs = job_count(work.options);
   model.target = work.target.text();
   model.features = work.target.cpuid_features();
   model.compiler = compiler_text(*work.compiler);

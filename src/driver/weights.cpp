@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cstring>
 #include <mutex>
-#include <thread>
 
 #include "base/check.h"
 
@@ -52,6 +51,8 @@ void each_constant(const Plan& plan, F visit) {
   }
 }
 
+}  // namespace
+
 // First elements and strides of the model's weights, as recipes read them.
 class WeightSources {
  public:
@@ -75,8 +76,6 @@ class WeightSources {
   std::vector<runtime::RecipeSource> sources_;
 };
 
-}  // namespace
-
 runtime::Recipes make_recipes(const Plan& plan) {
   runtime::Recipes recipes;
   for (const Weight& weight : plan.schedule.loops.weights) {
@@ -95,53 +94,73 @@ runtime::Recipes make_recipes(const Plan& plan) {
   return recipes;
 }
 
-Status write_weights(const Plan& plan, const runtime::Recipes& recipes, std::span<std::byte> bytes, int jobs,
-                     const CancelToken& cancel) {
-  TD_CHECK(static_cast<int64_t>(bytes.size()) == plan.weights_bytes, "weights.bin has {} bytes, planned were {}",
-           bytes.size(), plan.weights_bytes);
-  std::vector<const Buffer*> buffers;
-  each_constant(plan, [&](const Buffer& buffer, int64_t) { buffers.push_back(&buffer); });
-  TD_CHECK(buffers.size() == recipes.constants.size(), "{} recipes for {} constants", recipes.constants.size(),
-           buffers.size());
-  WeightSources sources(plan.schedule.loops);
-  for (const runtime::RecipeConstant& constant : recipes.constants) {
-    for (int32_t weight : runtime::loaded_weights(constant)) {
-      if (sources.all()[static_cast<size_t>(weight)].data || constant.bytes == 0) continue;
+// One constant while it is made: its program runs when its first byte is asked for, and what that holds in memory goes
+// when its last byte is written.
+struct WeightsMaker::Constant {
+  const Buffer* buffer;
+  const runtime::RecipeConstant* recipe;
+  std::once_flag once;
+  runtime::PreparedConstant prepared;
+  std::string error;
+  std::atomic<int64_t> left;
+};
+
+WeightsMaker::WeightsMaker() = default;
+WeightsMaker::~WeightsMaker() = default;
+
+Result<std::unique_ptr<WeightsMaker>> WeightsMaker::create(const Plan& plan, const runtime::Recipes& recipes) {
+  std::unique_ptr<WeightsMaker> maker(new WeightsMaker);
+  maker->recipes_ = &recipes;
+  maker->sources_ = std::make_unique<WeightSources>(plan.schedule.loops);
+  each_constant(plan, [&](const Buffer& buffer, int64_t) {
+    auto constant = std::make_unique<Constant>();
+    constant->buffer = &buffer;
+    constant->recipe = &recipes.constants[maker->constants_.size()];
+    constant->left = constant->recipe->bytes;
+    maker->constants_.push_back(std::move(constant));
+  });
+  std::ranges::stable_sort(maker->constants_, {}, [](const auto& c) { return c->recipe->offset; });
+  for (const auto& constant : maker->constants_) {
+    for (int32_t weight : runtime::loaded_weights(*constant->recipe)) {
+      if (maker->sources_->all()[static_cast<size_t>(weight)].data || constant->recipe->bytes == 0) continue;
       return fail(Diagnostic{Kind::bad_option,
                              format("the weight `{}` has no bytes", recipes.weights[weight].name),
                              {"hint: --weights m.pt2 gives a stage text its weights"}});
     }
   }
+  return maker;
+}
 
-  std::atomic<size_t> next = 0;
-  std::mutex mutex;
-  Status status;
-  auto stop = [&](Status why) {
-    std::lock_guard lock(mutex);
-    if (status) status = std::move(why);
-    next = buffers.size();
-  };
-  auto worker = [&] {
-    for (size_t i; (i = next++) < buffers.size();) {
-      if (Status asked = cancel.check(); !asked) return stop(asked);
-      const runtime::RecipeConstant& constant = recipes.constants[i];
-      std::byte* out = bytes.data() + constant.offset;
-      if (!buffers[i]->bytes.empty()) {
-        std::memcpy(out, buffers[i]->bytes.data(), buffers[i]->bytes.size());
-        continue;
-      }
-      std::string error;
-      if (!runtime::run_recipe(recipes, constant, sources.all(), out, error)) {
-        return stop(fail(Kind::internal, "constant `{}`: {}", buffers[i]->name, error));
-      }
+Status WeightsMaker::write(uint64_t begin, std::span<std::byte> out) {
+  const int64_t first = static_cast<int64_t>(begin), last = first + static_cast<int64_t>(out.size());
+  int64_t at = first;
+  // Constants do not overlap: their ends are in order too.
+  auto next = std::ranges::partition_point(
+      constants_, [&](const auto& c) { return c->recipe->offset + c->recipe->bytes <= first; });
+  for (; next != constants_.end() && (*next)->recipe->offset < last; ++next) {
+    Constant& constant = **next;
+    const runtime::RecipeConstant& recipe = *constant.recipe;
+    const int64_t from = std::max(recipe.offset, first), to = std::min(recipe.offset + recipe.bytes, last);
+    if (from >= to) continue;
+    TD_CHECK(from >= at, "constant `{}` overlaps the one before it", constant.buffer->name);
+    std::memset(out.data() + (at - first), 0, static_cast<size_t>(from - at));
+    at = to;
+    char* to_bytes = reinterpret_cast<char*>(out.data()) + (from - first);
+    if (!constant.buffer->bytes.empty()) {
+      std::memcpy(to_bytes, constant.buffer->bytes.data() + (from - recipe.offset), static_cast<size_t>(to - from));
+      continue;
     }
-  };
-  std::vector<std::thread> helpers;
-  int count = std::clamp<int>(jobs, 1, static_cast<int>(std::max<size_t>(buffers.size(), 1)));
-  for (int i = 1; i < count; ++i) helpers.emplace_back(worker);
-  worker();
-  for (std::thread& helper : helpers) helper.join();
-  return status;
+    std::call_once(constant.once, [&] {
+      if (!constant.prepared.prepare(*recipes_, recipe, sources_->all(), constant.error) && constant.error.empty())
+        constant.error = "its recipe fails";
+    });
+    if (!constant.error.empty())
+      return fail(Kind::internal, "constant `{}`: {}", constant.buffer->name, constant.error);
+    constant.prepared.write(from - recipe.offset, to - recipe.offset, to_bytes);
+    if ((constant.left -= to - from) == 0) constant.prepared = {};
+  }
+  std::memset(out.data() + (at - first), 0, static_cast<size_t>(last - at));
+  return {};
 }
 
 }  // namespace toroid::driver

@@ -2,7 +2,7 @@
 #include "package/layout.h"
 
 #include <algorithm>
-#include <cstring>
+#include <utility>
 
 #include "base/check.h"
 
@@ -18,35 +18,34 @@ constexpr uint16_t no_date = 0x21;
 
 class Writer {
  public:
-  explicit Writer(char* at) : at_(at) {}
   Writer& u16(uint64_t value) { return number<uint16_t>(value); }
   Writer& u32(uint64_t value) { return number<uint32_t>(value); }
   Writer& u64(uint64_t value) { return number<uint64_t>(value); }
   Writer& text(const std::string& text) {
-    std::memcpy(at_, text.data(), text.size());
-    at_ += text.size();
+    out_ += text;
     return *this;
   }
   Writer& zeros(uint64_t count) {
-    std::memset(at_, 0, count);
-    at_ += count;
+    out_.append(count, '\0');
     return *this;
   }
-  char* at() const { return at_; }
+  std::string take() { return std::move(out_); }
 
  private:
   template <class T>
   Writer& number(uint64_t value) {
     const T narrow = static_cast<T>(value);
-    std::memcpy(at_, &narrow, sizeof narrow);
-    at_ += sizeof narrow;
+    out_.append(reinterpret_cast<const char*>(&narrow), sizeof narrow);
     return *this;
   }
-  char* at_;
+  std::string out_;
 };
 
 bool wide_size(const LayoutMember& m, uint64_t zip64) { return m.bytes >= zip64; }
 bool wide_offset(const LayoutMember& m, uint64_t zip64) { return m.header >= zip64; }
+uint64_t version_needed(const LayoutMember& m, uint64_t zip64) {
+  return wide_size(m, zip64) || wide_offset(m, zip64) ? 45 : 20;
+}
 uint64_t local_zip64(const LayoutMember& m, uint64_t zip64) { return wide_size(m, zip64) ? extra_head + 16 : 0; }
 uint64_t central_zip64(const LayoutMember& m, uint64_t zip64) {
   const uint64_t numbers = (wide_size(m, zip64) ? 16 : 0) + (wide_offset(m, zip64) ? 8 : 0);
@@ -84,22 +83,27 @@ uint64_t place_members(std::vector<LayoutMember>& members, uint64_t zip64) {
   return at + d.bytes + (d.wide ? end64_bytes + locator64_bytes : 0) + end_bytes;
 }
 
-void write_records(const std::vector<LayoutMember>& members, char* archive, uint64_t zip64) {
+std::string local_record(const LayoutMember& m, uint64_t zip64) {
+  const bool size64 = wide_size(m, zip64);
+  const uint64_t shown_size = size64 ? 0xffffffff : m.bytes;
+  const uint64_t extra = m.data - m.header - local_bytes - m.name.size();
+  Writer local;
+  local.u32(0x04034b50).u16(version_needed(m, zip64)).u16(0).u16(0).u16(0).u16(no_date);
+  local.u32(m.crc32).u32(shown_size).u32(shown_size).u16(m.name.size()).u16(extra).text(m.name);
+  if (size64) local.u16(1).u16(16).u64(m.bytes).u64(m.bytes);
+  if (const uint64_t padding = extra - local_zip64(m, zip64))
+    local.u16(padding_id).u16(padding - extra_head).zeros(padding - extra_head);
+  std::string text = local.take();
+  TD_CHECK(m.header + text.size() == m.data, "the header of `{}` does not fit", m.name);
+  return text;
+}
+
+std::string directory_records(const std::vector<LayoutMember>& members, uint64_t zip64) {
   const Directory d = directory_of(members, zip64);
-  Writer central(archive + d.start);
+  Writer central;
   for (const LayoutMember& m : members) {
     const bool size64 = wide_size(m, zip64), offset64 = wide_offset(m, zip64);
-    const uint64_t shown_size = size64 ? 0xffffffff : m.bytes;
-    const uint64_t version = size64 || offset64 ? 45 : 20;
-    const uint64_t extra = m.data - m.header - local_bytes - m.name.size();
-    Writer local(archive + m.header);
-    local.u32(0x04034b50).u16(version).u16(0).u16(0).u16(0).u16(no_date);
-    local.u32(m.crc32).u32(shown_size).u32(shown_size).u16(m.name.size()).u16(extra).text(m.name);
-    if (size64) local.u16(1).u16(16).u64(m.bytes).u64(m.bytes);
-    if (const uint64_t padding = extra - local_zip64(m, zip64))
-      local.u16(padding_id).u16(padding - extra_head).zeros(padding - extra_head);
-    TD_CHECK(local.at() == archive + m.data, "the header of `{}` does not fit", m.name);
-
+    const uint64_t shown_size = size64 ? 0xffffffff : m.bytes, version = version_needed(m, zip64);
     central.u32(0x02014b50).u16(version).u16(version).u16(0).u16(0).u16(0).u16(no_date);
     central.u32(m.crc32).u32(shown_size).u32(shown_size).u16(m.name.size()).u16(central_zip64(m, zip64));
     central.u16(0).u16(0).u16(0).u32(0).u32(offset64 ? 0xffffffff : m.header).text(m.name);
@@ -118,6 +122,7 @@ void write_records(const std::vector<LayoutMember>& members, char* archive, uint
   const uint64_t count = d.wide ? 0xffff : members.size();
   central.u32(0x06054b50).u16(0).u16(0).u16(count).u16(count);
   central.u32(d.wide ? 0xffffffff : d.bytes).u32(d.wide ? 0xffffffff : d.start).u16(0);
+  return central.take();
 }
 
 }  // namespace toroid::package

@@ -21,7 +21,9 @@ inline constexpr uint64_t zip64_from = 0xffffffff;
 // Sets each member's header and data offsets, in order; returns the size of the whole archive.
 uint64_t place_members(std::vector<LayoutMember>& members, uint64_t zip64 = zip64_from);
 
-// Writes all headers and the directory into `archive`; the members' data stands there already.
-void write_records(const std::vector<LayoutMember>& members, char* archive, uint64_t zip64 = zip64_from);
+// What stands before a member's data, from its header's offset on.
+std::string local_record(const LayoutMember& member, uint64_t zip64 = zip64_from);
+// What stands behind the last member's data, up to the end.
+std::string directory_records(const std::vector<LayoutMember>& members, uint64_t zip64 = zip64_from);
 
 }  // namespace toroid::package

@@ -19,8 +19,10 @@ struct ModelContents {
   std::string_view code;       // the shared object
   int64_t weights_bytes = 0;
   int64_t mutated_bytes = 0;  // at the start of the weights: buffers that the model writes
-  // Fills weights.bin, which begins as zeros; called once. The memory is the archive's own: nothing is copied after it.
-  std::function<Status(std::span<std::byte>)> write_weights;
+  // Writes all of `out`, the bytes of weights.bin from `begin` on. Called for one piece after another, each once, in
+  // any order, by `jobs` threads.
+  std::function<Status(uint64_t begin, std::span<std::byte> out)> write_weights;
+  int jobs = 1;
   std::string target;                 // "x86-64-v4+vnni+bf16"
   std::vector<std::string> features;  // CPUID names that the loader checks
   std::string compiler;               // which compiler made the code, "g++ 12.2.0"
@@ -38,11 +40,11 @@ struct PackageContents {
   std::vector<ModelContents> models;
 };
 
-// Where the time went, for `--time`.
+// Where the time went, for `--time`. The three go on at once, piece by piece: each has its share of the whole.
 struct PackageTimes {
   double weights_ms = 0;  // write_weights
-  double hash_ms = 0;     // XXH3-128 and CRC-32 of the weights, SHA-256 of the code
-  double file_ms = 0;     // making the file and putting it in place
+  double hash_ms = 0;     // hash and CRC-32 of the weights, SHA-256 of the code
+  double file_ms = 0;     // writing the file and putting it in place
 };
 
 // Writes the archive. The same contents give the same bytes. The file appears under its name only when complete; on

@@ -1,20 +1,21 @@
-// Lays out the archive, lets each part write itself into place, hashes, and puts the file under its name.
-#include <fcntl.h>
+// Lays out the archive, writes and hashes its parts in one pass, and puts the file under its name.
 #include <sys/mman.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
+#include <mutex>
 #include <thread>
 
 #include "base/check.h"
 #include "base/file.h"
-#include "base/hash.h"
+#include "package/crc32.h"
 #include "package/layout.h"
 #include "package/package.h"
 #include "sha256.h"
+#include "weights_hash.h"
 
 namespace toroid::package {
 namespace {
@@ -64,7 +65,8 @@ std::string manifest_text(const ModelContents& model, const std::string& version
          code_sha256);
   if (model.weights_bytes > 0)
     append(out,
-           ",\n \"weights\": {{\"file\": \"weights.bin\", \"bytes\": {}, \"xxh3_128\": \"{}\", \"mutated_bytes\": {}}}",
+           ",\n \"weights\": {{\"file\": \"weights.bin\", \"bytes\": {}, \"xxh3_128_of_pieces\": \"{}\", "
+           "\"mutated_bytes\": {}}}",
            model.weights_bytes, weights_hash, model.mutated_bytes);
   if (!model.signature.empty()) append(out, ",\n \"signature\": {}", model.signature);
   if (!model.recipes.empty()) append(out, ",\n \"recipes\": {}", model.recipes);
@@ -72,29 +74,136 @@ std::string manifest_text(const ModelContents& model, const std::string& version
   return out + "\n}\n";
 }
 
-// zlib's CRC-32 runs at about 1 GB/s: large members are cut into pieces for a few threads.
-uint32_t crc32_of(const char* data, uint64_t bytes) {
-  constexpr uint64_t piece = 16u << 20;
-  const uint64_t pieces = (bytes + piece - 1) / piece;
-  auto crc_of_piece = [&](uint64_t i) {
-    const uint64_t begin = i * piece, size = std::min(piece, bytes - begin);
-    return static_cast<uint32_t>(::crc32_z(0, reinterpret_cast<const Bytef*>(data + begin), size));
-  };
-  if (pieces < 2) return bytes ? crc_of_piece(0) : 0;
-  std::vector<uint32_t> parts(pieces);
-  std::vector<std::thread> threads;
-  const uint64_t workers = std::clamp<uint64_t>(std::thread::hardware_concurrency(), 1, std::min<uint64_t>(pieces, 8));
-  for (uint64_t w = 0; w < workers; ++w)
-    threads.emplace_back([&, w] {
-      for (uint64_t i = w; i < pieces; i += workers) parts[i] = crc_of_piece(i);
-    });
-  for (std::thread& thread : threads) thread.join();
-  uint32_t crc = parts[0];
-  for (uint64_t i = 1; i < pieces; ++i)
-    crc =
-        static_cast<uint32_t>(::crc32_combine(crc, parts[i], static_cast<z_off_t>(std::min(piece, bytes - i * piece))));
-  return crc;
-}
+// Where an archive's bytes go: a file or memory.
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  virtual Status put(uint64_t at, std::string_view bytes) = 0;
+  // Memory to write into instead of `put`; null where there is none.
+  virtual char* place(uint64_t at) = 0;
+};
+
+class MemorySink : public Sink {
+ public:
+  explicit MemorySink(char* archive) : archive_(archive) {}
+  Status put(uint64_t at, std::string_view bytes) override {
+    if (!bytes.empty()) std::memcpy(archive_ + at, bytes.data(), bytes.size());
+    return {};
+  }
+  char* place(uint64_t at) override { return archive_ + at; }
+
+ private:
+  char* archive_;
+};
+
+// Writes by system call: unlike through a mapping, no page is zeroed or faulted in first, and a full disk is an error.
+class FileSink : public Sink {
+ public:
+  FileSink(int fd, const std::string& path) : fd_(fd), path_(path) {}
+  Status put(uint64_t at, std::string_view bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t count = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(at));
+      if (count < 0 && errno == EINTR) continue;
+      if (count <= 0)
+        return fail(Kind::io, "cannot write `{}`: {}", path_, system_error_text(count < 0 ? errno : ENOSPC));
+      at += static_cast<uint64_t>(count);
+      bytes.remove_prefix(static_cast<size_t>(count));
+    }
+    return {};
+  }
+  char* place(uint64_t) override { return nullptr; }
+
+ private:
+  int fd_;
+  const std::string& path_;
+};
+
+// weights.bin on its way: threads take pieces, write, hash and put each while it is in their cache.
+class WeightsWriter {
+ public:
+  WeightsWriter(const ModelContents& model, const LayoutMember& place, Sink& sink)
+      : model_(model),
+        place_(place),
+        sink_(sink),
+        hashes_((place.bytes + piece_bytes - 1) / piece_bytes),
+        crcs_(hashes_.size()) {}
+
+  Status run(PackageTimes* times) {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<std::thread> helpers;
+    const size_t count = std::clamp<size_t>(static_cast<size_t>(std::max(model_.jobs, 1)), 1, hashes_.size());
+    for (size_t i = 1; i < count; ++i) helpers.emplace_back([this] { work(); });
+    work();
+    for (std::thread& helper : helpers) helper.join();
+    if (times) {
+      const double share =
+          milliseconds_since(start) / std::max(spent_.weights_ms + spent_.hash_ms + spent_.file_ms, 1e-9);
+      times->weights_ms += spent_.weights_ms * share;
+      times->hash_ms += spent_.hash_ms * share;
+      times->file_ms += spent_.file_ms * share;
+    }
+    return status_;
+  }
+  std::string hash() const { return runtime::hash_of_pieces(hashes_); }
+  uint32_t crc() const {
+    uint32_t all = crcs_[0];
+    for (size_t i = 1; i < crcs_.size(); ++i) all = crc32_joined(all, crcs_[i], size_of(i));
+    return all;
+  }
+
+ private:
+  static constexpr uint64_t piece_bytes = runtime::weights_piece_bytes;
+
+  uint64_t size_of(size_t piece) const { return std::min(piece_bytes, place_.bytes - piece * piece_bytes); }
+
+  void work() {
+    PackageTimes spent;
+    std::vector<std::byte> buffer;
+    Status status;
+    for (size_t i; status && (i = next_++) < hashes_.size();) status = write_piece(i, buffer, spent);
+    const std::lock_guard lock(mutex_);
+    spent_.weights_ms += spent.weights_ms;
+    spent_.hash_ms += spent.hash_ms;
+    spent_.file_ms += spent.file_ms;
+    if (status) return;
+    if (status_) status_ = std::move(status);
+    next_ = hashes_.size();
+  }
+
+  Status write_piece(size_t i, std::vector<std::byte>& buffer, PackageTimes& spent) {
+    auto start = std::chrono::steady_clock::now();
+    auto lap = [&] {
+      const double ms = milliseconds_since(start);
+      start = std::chrono::steady_clock::now();
+      return ms;
+    };
+    const uint64_t begin = i * piece_bytes, at = place_.data + begin;
+    std::byte* out = reinterpret_cast<std::byte*>(sink_.place(at));
+    if (!out) {
+      buffer.resize(piece_bytes);
+      out = buffer.data();
+    }
+    const std::span<std::byte> piece(out, size_of(i));
+    TD_CHECK_OK(model_.write_weights(begin, piece));
+    spent.weights_ms += lap();
+    hashes_[i] = runtime::hash_piece(piece);
+    crcs_[i] = crc32(out, piece.size());
+    spent.hash_ms += lap();
+    if (!buffer.empty()) TD_CHECK_OK(sink_.put(at, {reinterpret_cast<const char*>(out), piece.size()}));
+    spent.file_ms += lap();
+    return {};
+  }
+
+  const ModelContents& model_;
+  const LayoutMember& place_;
+  Sink& sink_;
+  std::vector<runtime::PieceHash> hashes_;
+  std::vector<uint32_t> crcs_;
+  std::atomic<size_t> next_ = 0;
+  std::mutex mutex_;
+  Status status_;
+  PackageTimes spent_;
+};
 
 // A member: its text, or (for weights) who writes it.
 struct Member {
@@ -149,34 +258,29 @@ class Archive {
     return place_members(layout_);
   }
 
-  // `archive` is zeroed memory of the planned size.
-  Status fill(char* archive) {
+  Status write(Sink& sink) {
     std::string weights_hash;
     for (size_t i = 0; i < layout_.size(); ++i) {
       LayoutMember& place = layout_[i];
       Member& member = members_[i];
-      char* data = archive + place.data;
       if (member.weights) {
-        auto start = std::chrono::steady_clock::now();
-        TD_CHECK_OK(member.weights->write_weights({reinterpret_cast<std::byte*>(data), place.bytes}));
-        if (times_) times_->weights_ms += milliseconds_since(start);
-        start = std::chrono::steady_clock::now();
-        weights_hash = hash_bytes(data, place.bytes).hex();
-        place.crc32 = crc32_of(data, place.bytes);
-        if (times_) times_->hash_ms += milliseconds_since(start);
-        continue;
+        WeightsWriter writer(*member.weights, place, sink);
+        TD_CHECK_OK(writer.run(times_));
+        weights_hash = writer.hash();
+        place.crc32 = writer.crc();
+      } else {
+        if (member.manifest) {
+          const size_t model = static_cast<size_t>(member.manifest - contents_.models.data());
+          member.text = manifest_text(*member.manifest, contents_.toroid_version, code_hashes_[model], weights_hash);
+          TD_CHECK(member.text.size() == place.bytes, "the manifest changed its size");
+        }
+        const std::string_view bytes = member.view.data() ? member.view : std::string_view(member.text);
+        place.crc32 = crc32(bytes.data(), bytes.size());
+        TD_CHECK_OK(sink.put(place.data, bytes));
       }
-      if (member.manifest) {
-        const size_t model = static_cast<size_t>(member.manifest - contents_.models.data());
-        member.text = manifest_text(*member.manifest, contents_.toroid_version, code_hashes_[model], weights_hash);
-        TD_CHECK(member.text.size() == place.bytes, "the manifest changed its size");
-      }
-      const std::string_view bytes = member.view.data() ? member.view : std::string_view(member.text);
-      if (!bytes.empty()) std::memcpy(data, bytes.data(), bytes.size());
-      place.crc32 = crc32_of(data, place.bytes);
+      TD_CHECK_OK(sink.put(place.header, local_record(place)));
     }
-    write_records(layout_, archive);
-    return {};
+    return sink.put(layout_.back().data + layout_.back().bytes, directory_records(layout_));
   }
 
  private:
@@ -209,25 +313,18 @@ Result<MemoryPackage> write_package_to_memory(const PackageContents& contents, P
   if (data == MAP_FAILED)
     return fail(Kind::io, "no memory for a package of {}", bytes_text(static_cast<int64_t>(bytes)));
   MemoryPackage package(data, bytes);
-  TD_CHECK_OK(archive.fill(static_cast<char*>(data)));
+  MemorySink sink(static_cast<char*>(data));
+  TD_CHECK_OK(archive.write(sink));
   return package;
 }
 
 Status write_package(const PackageContents& contents, const std::string& path, PackageTimes* times) {
   Archive archive(contents, times);
-  TD_TRY(const uint64_t bytes, archive.plan());
-  auto start = std::chrono::steady_clock::now();
+  TD_CHECK_OK(archive.plan());
   TD_TRY(AtomicFile file, AtomicFile::create(path));
-  // All space is taken first: writing through a mapping to a full disk would be a signal, not an error.
-  if (const int error = ::posix_fallocate(file.fd(), 0, static_cast<off_t>(bytes)))
-    return fail(Kind::io, "cannot write `{}` ({}): {}", path, bytes_text(static_cast<int64_t>(bytes)),
-                system_error_text(error));
-  void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd(), 0);
-  if (data == MAP_FAILED) return fail(Kind::io, "cannot map `{}`: {}", path, system_error_text(errno));
-  MemoryPackage mapping(data, bytes);
-  if (times) times->file_ms += milliseconds_since(start);
-  TD_CHECK_OK(archive.fill(static_cast<char*>(data)));
-  start = std::chrono::steady_clock::now();
+  FileSink sink(file.fd(), path);
+  TD_CHECK_OK(archive.write(sink));
+  const auto start = std::chrono::steady_clock::now();
   TD_CHECK_OK(file.commit());
   if (times) times->file_ms += milliseconds_since(start);
   return {};

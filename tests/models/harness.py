@@ -65,12 +65,13 @@ def export(model, dynamic):
 class Exported:
     """the files of one export: STEM.pt2, STEM.json, and STEM.in0.npz, out0, ref0 and so on for each case"""
 
-    def __init__(self, name, folder, dynamic):
-        self.name, self.dynamic = name, dynamic
+    def __init__(self, name, folder, dynamic, build=None, reference=True):
+        """build: makes the Model, where it is none of the zoo's; reference: whether to run it in float64 too"""
+        self.name, self.dynamic, self.model, self.reference = name, dynamic, build or ZOO[name], reference
         self.stem = os.path.join(folder, name + (".dynamic" if dynamic else ""))
         if not os.path.exists(self.stem + ".json"):
             os.makedirs(folder, exist_ok=True)
-            self._write(ZOO[name]())
+            self._write(self.model())
         with open(self.stem + ".json") as f:
             self.info = json.load(f)
 
@@ -91,7 +92,7 @@ class Exported:
         torch.export.save(program, self.archive)
         cases = [model.sizes] + ([{**model.sizes, **v} for v in model.variants] if self.dynamic else [])
         double, distances = None, []
-        if model.dtype == "float32":
+        if self.reference and model.dtype == "float32":
             double = copy.deepcopy(model.module).double()
         for i, sizes in enumerate(cases):
             args = model.inputs(**sizes)

@@ -443,7 +443,9 @@ TEST_F(OnDisk, a_failed_write_leaves_nothing) {
   TinyModel tiny;
   const std::string code = tiny.code(), path = folder_.path() + "/never.pt2";
   auto contents = tiny.contents(code);
-  contents.models[0].write_weights = [](std::span<std::byte>) -> Status { return fail(Kind::cancelled, "stop"); };
+  contents.models[0].write_weights = [](uint64_t, std::span<std::byte>) -> Status {
+    return fail(Kind::cancelled, "stop");
+  };
   auto status = package::write_package(contents, path);
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().kind, Kind::cancelled);
