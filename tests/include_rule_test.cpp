@@ -47,6 +47,7 @@ const std::map<std::string, Names> runtime_headers = {
     {"pack.h", {"package", "driver"}},
     {"convert.h", {"package", "driver"}},
     {"sha256.h", {"package", "build", "driver"}},
+    {"weights_hash.h", {"package"}},
 };
 
 // Libraries, by the beginning of the name in <>, and the folders that may know them.
