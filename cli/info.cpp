@@ -1,4 +1,5 @@
 // `toroid info`: what a package takes, gives, holds and does.
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 
@@ -10,18 +11,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json slots_json(const std::vector<toroid_slot>& slots, const std::string& prefix) {
-  Json out = Json::array();
-  for (const toroid_slot& slot : slots) {
-    const char* dtype = toroid_dtype_name(slot.dtype);
-    Json row = {{"name", slot.name && *slot.name ? slot.name : prefix + std::to_string(out.size())},
-                {"dtype", dtype ? dtype : ""},
-                {"sizes", slot.sizes ? slot.sizes : ""},
-                {"device", slot.device_type == 0 ? "cpu" : std::to_string(slot.device_type)}};
-    if (slot.alias_of_input >= 0) row["alias_of_input"] = slot.alias_of_input;
-    out.push_back(row);
-  }
-  return out;
+// Inputs or outputs of the manifest's signature, each with a name.
+Json named(Json slots, const std::string& prefix) {
+  for (size_t i = 0; i < slots.size(); ++i)
+    if (slots[i].value("name", "").empty()) slots[i]["name"] = prefix + std::to_string(i);
+  return slots;
 }
 
 // An object inside an object; an empty one where there is none.
@@ -46,8 +40,11 @@ std::string amount(int64_t bytes) {
 void print_slots(const char* title, const Json& slots) {
   std::cout << title << "\n";
   for (const Json& slot : slots) {
-    std::cout << "  " << slot["name"].get<std::string>() << ": " << slot["dtype"].get<std::string>() << "["
-              << slot["sizes"].get<std::string>() << "]";
+    std::cout << "  " << slot["name"].get<std::string>();
+    if (slot.contains("dtype"))
+      std::cout << ": " << slot["dtype"].get<std::string>() << "[" << slot.value("sizes", "") << "]";
+    else
+      std::cout << ": int " << slot.value("size", "");
     if (slot.contains("alias_of_input")) std::cout << ", the memory of input " << slot["alias_of_input"];
     std::cout << "\n";
   }
@@ -77,15 +74,17 @@ void print_info(const Json& info) {
 }  // namespace
 
 Outcome info_command(const InfoArgs& args) {
-  CLI_TRY(Model model, Model::load(args.package, args.model, 0));
-  Json report = model.report(), manifest = model.manifest();
+  // From the manifest alone: the package may be for a CPU that this one is not.
+  CLI_TRY(Model model, Model::load(args.package, args.model, 0, TOROID_LOAD_DESCRIBE));
+  const Json manifest = model.manifest(), report = part(manifest, "report"), signature = part(manifest, "signature");
   CLI_TRY(SymbolValues symbols, symbol_values(report, args.sizes));
+  const int32_t threads = manifest.value("default_threads", 0);
   Json info = {{"model", toroid_model_name(model.get())},
                {"target", toroid_model_target(model.get())},
-               {"threads", toroid_threads(model.get())},
+               {"threads", threads > 0 ? std::min(threads, toroid_pool_threads()) : toroid_pool_threads()},
                {"toroid", toroid_version()}};
-  info["inputs"] = slots_json(model.inputs(), "input");
-  info["outputs"] = slots_json(model.outputs(), "output");
+  info["inputs"] = named(signature.value("inputs", Json::array()), "input");
+  info["outputs"] = named(signature.value("outputs", Json::array()), "output");
   info["symbols"] = report.value("symbols", Json::array());
   for (size_t i = 0; i < info["symbols"].size(); ++i) info["symbols"][i]["value"] = symbols[i].second;
   info["compiler"] = manifest.value("compiler", "");

@@ -85,8 +85,12 @@ Outcome<void> check_tensors(const toroid_tensor* tensors, size_t count, const ch
 
 Outcome<void> check_model(const toroid_model* model) {
   if (!model) return refuse(TOROID_BAD_OPTION, "the model is a null pointer");
+  if (!model->model->has_code())
+    return refuse(TOROID_BAD_OPTION, "the model was loaded with TOROID_LOAD_DESCRIBE, without its code");
   return {};
 }
+
+bool has_code(const toroid_model* model) { return model && model->model->has_code(); }
 
 Outcome<void> run(toroid_model* model, const toroid_tensor* inputs, size_t input_count, toroid_tensor* outputs,
                   size_t output_count, bool make, const toroid_run_options* options) {
@@ -168,8 +172,10 @@ int toroid_load_memory(const void* data, size_t bytes, const toroid_load_options
 
 void toroid_unload(toroid_model* model) { delete model; }
 
-int32_t toroid_input_count(const toroid_model* model) { return model ? model->model->info().input_count : 0; }
-int32_t toroid_output_count(const toroid_model* model) { return model ? model->model->info().output_count : 0; }
+int32_t toroid_input_count(const toroid_model* model) { return has_code(model) ? model->model->info().input_count : 0; }
+int32_t toroid_output_count(const toroid_model* model) {
+  return has_code(model) ? model->model->info().output_count : 0;
+}
 int toroid_input(const toroid_model* model, int32_t index, toroid_slot* slot) {
   return describe(model, true, index, slot);
 }
@@ -251,7 +257,7 @@ int toroid_verify(toroid_model* model) {
 const char* toroid_manifest(const toroid_model* model) {
   return model ? model->model->package().manifest_text().c_str() : nullptr;
 }
-const char* toroid_report(const toroid_model* model) { return model ? model->model->info().report : nullptr; }
+const char* toroid_report(const toroid_model* model) { return has_code(model) ? model->model->info().report : nullptr; }
 const char* toroid_metadata(const toroid_model* model, const char* key) {
   if (!model || !key) return nullptr;
   for (const auto& [name, value] : model->model->package().metadata())
@@ -261,6 +267,8 @@ const char* toroid_metadata(const toroid_model* model, const char* key) {
 const char* toroid_model_name(const toroid_model* model) {
   return model ? model->model->package().model().c_str() : nullptr;
 }
-const char* toroid_model_target(const toroid_model* model) { return model ? model->model->info().target : nullptr; }
+const char* toroid_model_target(const toroid_model* model) {
+  return model ? model->model->package().manifest().target.c_str() : nullptr;
+}
 
 }  // extern "C"

@@ -216,6 +216,7 @@ Outcome<std::unique_ptr<Model>> Model::load_memory(std::span<const std::byte> by
 Outcome<void> Model::open(const LoadOptions& options) {
   threads_ = options.threads;
   const Manifest& manifest = package_.manifest();
+  if (options.flags & TOROID_LOAD_DESCRIBE) return {};
   for (const std::string& feature : manifest.features)
     if (!cpu_has(feature))
       return refuse(TOROID_UNSUPPORTED, "the package is compiled for ", manifest.target, "; this CPU has no `", feature,
@@ -241,6 +242,7 @@ Outcome<void> Model::open(const LoadOptions& options) {
 }
 
 int32_t Model::threads() const {
+  if (!info_) return 0;
   const int32_t pool = Pool::process().threads();
   const int32_t wanted = threads_ > 0 ? threads_ : info_->default_threads;
   return wanted > 0 ? std::min(wanted, pool) : pool;

@@ -57,6 +57,8 @@ class Model {
   static Outcome<std::unique_ptr<Model>> load(const std::string& path, const LoadOptions& options);
   static Outcome<std::unique_ptr<Model>> load_memory(std::span<const std::byte> bytes, const LoadOptions& options);
 
+  // False after a load that only describes: then there is no info(), and nothing runs.
+  bool has_code() const { return info_ != nullptr; }
   const TdModel& info() const { return *info_; }
   const Package& package() const { return package_; }
   int32_t threads() const;

@@ -76,8 +76,9 @@ typedef struct toroid_slot {
 enum toroid_load_flags {
   TOROID_LOAD_BORROW =
       1, /* toroid_load_memory: the bytes stay valid and unchanged until toroid_unload; no copy of weights */
-  TOROID_LOAD_VERIFY = 2,  /* hash the weights too (code is always hashed) */
-  TOROID_LOAD_NO_MEMFD = 4 /* open the code from an unlinked temporary file, as where a memfd cannot execute */
+  TOROID_LOAD_VERIFY = 2,   /* hash the weights too (code is always hashed) */
+  TOROID_LOAD_NO_MEMFD = 4, /* open the code from an unlinked temporary file, as where a memfd cannot execute */
+  TOROID_LOAD_DESCRIBE = 8  /* read the manifest only: for packages of any CPU; no code is loaded, nothing can be run */
 };
 
 typedef struct toroid_load_options {

@@ -1,6 +1,7 @@
 """One item of a suite in a process of its own, since engines keep threads, memory and settings: exports it, compiles it
 with Toroid, makes its peers ready, then runs what the suite wants; prints one line of JSON. Started by `./dev bench`."""
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from harness import Compiled, Exported, command, compare
 from items import SUITES
 from peers import PEERS
 from toroid_ctypes import Package
+from zoo import ZOO
 
 
 def fresh_folder():
@@ -29,16 +31,27 @@ def fresh_folder():
     return tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
 
 
+def export_folder(suite, item):
+    """where the exports of an item are kept for the next run, until what makes them changes"""
+    text = hashlib.sha256()
+    for path in (os.path.join(here, "items.py"), os.path.join(root, "tests", "models", "zoo.py")):
+        with open(path, "rb") as f:
+            text.update(f.read())
+    # Models of the zoo are the same in every suite.
+    kind = "zoo" if item in ZOO else suite
+    return os.path.join(root, "build", "bench", "exports-" + text.hexdigest()[:12], kind, item)
+
+
 class Engines:
     """the calls of an item: Toroid's and its peers', each compared with eager's outputs once"""
 
-    def __init__(self, args, item, exported):
+    def __init__(self, args, item, exported, work):
         self.seconds, self.reasons, self.calls = {}, {}, {}
         want = exported.load("out", 0)
         tolerance = exported.info["tolerance"]
-        options = ["--cache", os.path.join(os.path.dirname(exported.stem), "cache")]
-        self.seconds["cold"] = Compiled(args.toroid, exported, *options).seconds
-        compiled = Compiled(args.toroid, exported, *options)
+        options, package = ["--cache", os.path.join(work, "cache")], os.path.join(work, "m.toroid.pt2")
+        self.seconds["cold"] = Compiled(args.toroid, exported, *options, package=package).seconds
+        compiled = Compiled(args.toroid, exported, *options, package=package)
         self.seconds["warm"] = compiled.seconds
         library = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(args.toroid))), "lib")
         ours = Package(library, compiled.package, exported.load("in", 0), want, args.threads)
@@ -78,15 +91,15 @@ def measure(calls, seconds, rounds=5):
     return {name: {"median": round(statistics.median(t), 5), "min": round(min(t), 5)} for name, t in times.items()}
 
 
-def run_times(args, item, exported):
-    engines = Engines(args, item, exported)
+def run_times(args, item, exported, work):
+    engines = Engines(args, item, exported, work)
     return {"ms": measure(engines.calls, args.seconds), "reasons": engines.reasons,
             "compile_seconds": {name: round(s, 3) for name, s in engines.seconds.items()}}
 
 
-def run_contention(args, item, exported):
+def run_contention(args, item, exported, work):
     """quiet, then beside a busy loop on one core; the loop is ours and ends with this"""
-    engines = Engines(args, item, exported)
+    engines = Engines(args, item, exported, work)
     quiet = measure(engines.calls, args.seconds)
     core = min(os.sched_getaffinity(0))
     loop = subprocess.Popen([sys.executable, "-c", f"import os\nos.sched_setaffinity(0, [{core}])\nwhile True: pass"])
@@ -99,20 +112,19 @@ def run_contention(args, item, exported):
     return {"ms": quiet, "busy_ms": busy, "slower": slower, "reasons": engines.reasons}
 
 
-def run_compile(args, item, exported):
+def run_compile(args, item, exported, work):
     """cold and warm compilations in turn, the archive in the page cache, the output on tmpfs; and where the time goes"""
     with open(exported.archive, "rb") as f:
         while f.read(1 << 24):
             pass
-    cache = os.path.join(os.path.dirname(exported.stem), "cache")
+    cache, package = os.path.join(work, "cache"), os.path.join(work, "m.toroid.pt2")
     cold, warm, steps = [], [], {}
     for _ in range(3):
         subprocess.run(["rm", "-rf", cache], check=True)
-        cold.append(Compiled(args.toroid, exported, "--cache", cache).seconds)
+        cold.append(Compiled(args.toroid, exported, "--cache", cache, package=package).seconds)
         for _ in range(2):
-            warm.append(Compiled(args.toroid, exported, "--cache", cache).seconds)
-    done = subprocess.run([args.toroid, "compile", exported.archive, "-o", exported.stem + ".toroid.pt2", "--cache", cache,
-                           "--time"], capture_output=True, text=True, check=True)
+            warm.append(Compiled(args.toroid, exported, "--cache", cache, package=package).seconds)
+    done = subprocess.run([args.toroid, "compile", exported.archive, "-o", package, "--cache", cache, "--time"], capture_output=True, text=True, check=True)
     for ms, step in re.findall(r"^ *([0-9.]+) ms  (\S.*)$", done.stdout + done.stderr, re.M):
         steps[step.strip()] = float(ms)
     seconds = {"cold": round(min(cold), 3), "warm": round(min(warm), 3)}
@@ -148,9 +160,9 @@ def peak_of(call):
     return most
 
 
-def run_memory(args, item, exported):
+def run_memory(args, item, exported, work):
     """peak bytes of a call: our arena and outputs, and what PyTorch's allocator hands out"""
-    package = Compiled(args.toroid, exported).package
+    package = Compiled(args.toroid, exported, package=os.path.join(work, "m.toroid.pt2")).package
     info = json.loads(command(args.toroid, "info", package, "--json"))
     outputs = sum(a.nbytes for a in exported.load("out", 0))
     row = {"bytes": {"toroid": info["peak_bytes"] + outputs}, "lower_bound": info["lower_bound_bytes"] + outputs, "reasons": {}}
@@ -177,9 +189,10 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     item = SUITES[args.suite]()[args.item]
-    with fresh_folder() as folder:
-        exported = Exported(args.item, folder, dynamic=False, build=item.build, reference=False)
-        row = RUNS.get(args.suite, run_times)(args, item, exported)
+    folder = export_folder(args.suite, args.item)
+    exported = Exported(args.item, folder, dynamic=False, build=item.build, reference=False)
+    with fresh_folder() as work:
+        row = RUNS.get(args.suite, run_times)(args, item, exported, work)
     print("\nrow " + json.dumps(row), flush=True)
     # Engines' threads may not end by themselves.
     os._exit(0)

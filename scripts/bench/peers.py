@@ -68,25 +68,36 @@ def max_autotune(exported, threads):
 def aotinductor(exported, threads):
     import torch._inductor
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "m.pt2")
-        torch._inductor.aoti_compile_and_package(torch.export.load(exported.archive), package_path=path)
-        runner = torch._inductor.aoti_load_package(path)
-    return without_grad(runner, exported.args(0))
+    # Its code is for the number of threads that it was compiled with.
+    path = kept(exported, f".aoti{threads}.pt2", lambda path: torch._inductor.aoti_compile_and_package(
+        torch.export.load(exported.archive), package_path=path))
+    return without_grad(torch._inductor.aoti_load_package(path), exported.args(0))
+
+
+def kept(exported, name, make):
+    """a file beside the export that `make(path)` writes once, with what else it writes there"""
+    path = exported.stem + name
+    folder, base = os.path.split(path)
+    if not os.path.exists(path):
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            with contextlib.redirect_stdout(io.StringIO()):
+                make(os.path.join(work, base))
+            # The file itself last: where it stands, the others do.
+            for file in sorted(os.listdir(work), key=lambda f: f == base):
+                os.rename(os.path.join(work, file), os.path.join(folder, file))
+    return path
 
 
 @peer("onnxruntime")
 def onnxruntime(exported, threads):
     import onnxruntime as ort
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "m.onnx")
-        with contextlib.redirect_stdout(io.StringIO()):
-            torch.onnx.export(torch.export.load(exported.archive), (), path, dynamo=True, verbose=False)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    path = kept(exported, ".onnx", lambda path: torch.onnx.export(torch.export.load(exported.archive), (), path, dynamo=True,
+                                                                  verbose=False))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     feed = {i.name: a for i, a in zip(session.get_inputs(), exported.load("in", 0))}
     return lambda: session.run(None, feed)
 
@@ -95,9 +106,10 @@ def onnxruntime(exported, threads):
 def openvino(exported, threads):
     import openvino as ov
 
-    converted = ov.convert_model(torch.export.load(exported.archive))
-    compiled = ov.compile_model(converted, "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY",
-                                                   "INFERENCE_PRECISION_HINT": "f32"})
+    path = kept(exported, ".xml", lambda path: ov.save_model(ov.convert_model(torch.export.load(exported.archive)), path,
+                                                             compress_to_fp16=False))
+    compiled = ov.compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY",
+                                              "INFERENCE_PRECISION_HINT": "f32"})
     request, inputs = compiled.create_infer_request(), exported.load("in", 0)
 
     def call():

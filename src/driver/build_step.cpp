@@ -73,8 +73,10 @@ std::string signature_json(const Loops& loops) {
     if (output.tensor) {
       const LoopTensor& tensor = loops[output.tensor];
       row["dtype"] = dtype_name(tensor.dtype);
-      row["sizes"] = to_string(tensor.sizes);
+      row["sizes"] = to_string(output.alias_input >= 0 ? output.sizes : tensor.sizes);
       row["strides"] = to_string(output.strides);
+      row["device"] = to_string(tensor.device);
+      if (output.alias_input >= 0) row["alias_of_input"] = output.alias_input;
     } else if (output.target.kind == GraphOutput::Kind::symbol) {
       row["size"] = to_string(output.target.symbol);
     } else if (output.target.kind == GraphOutput::Kind::constant) {

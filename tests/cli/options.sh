@@ -47,6 +47,9 @@ refused bad_file "" compile "$work/text.pt2" -o "$work/y.pt2"
 refused bad_file "" run "$work/text.pt2" --random
 : > "$work/empty.pt2"
 refused bad_file "" compile "$work/empty.pt2" -o "$work/y.pt2"
+# A package for a CPU without AVX tells what it is anywhere; `info` reads the manifest alone.
+"$toroid" compile "$2/examples/digits/digits.pt2" --target x86-64-v2 -o "$work/v2.pt2" > "$work/said" 2>&1 || { cat "$work/said"; failed=1; }
+works "target   x86-64-v2" info "$work/v2.pt2"
 refused bad_option "target" compile "$2/examples/digits/digits.pt2" --target z80 -o "$work/y.pt2"
 [ ! -e "$work/y.pt2" ] || { echo "a refused compilation left a file"; failed=1; }
 exit $failed

@@ -176,9 +176,9 @@ def command(*words):
 class Compiled:
     """a package that the command line made of an export"""
 
-    def __init__(self, toroid, exported, *options, cold=False):
+    def __init__(self, toroid, exported, *options, cold=False, package=None):
         self.toroid, self.exported = toroid, exported
-        self.package = exported.stem + ".toroid.pt2"
+        self.package = package or exported.stem + ".toroid.pt2"
         start = time.monotonic()
         command(toroid, "compile", exported.archive, "-o", self.package, *options, *(["--no-cache"] if cold else []))
         self.seconds = time.monotonic() - start

@@ -422,6 +422,18 @@ TEST_F(OnDisk, a_cpu_without_the_features_is_told) {
   toroid_model* model = nullptr;
   EXPECT_EQ(toroid_load(path.c_str(), nullptr, &model), TOROID_UNSUPPORTED);
   EXPECT_STREQ(toroid_last_error(), "the package is compiled for x86-64-v9+quantum; this CPU has no `quantum`");
+  // What it holds can be read all the same; what needs its code is refused.
+  toroid_load_options options{};
+  options.size = sizeof options;
+  options.flags = TOROID_LOAD_DESCRIBE;
+  ASSERT_EQ(toroid_load(path.c_str(), &options, &model), TOROID_OK) << toroid_last_error();
+  EXPECT_STREQ(toroid_model_target(model), "x86-64-v9+quantum");
+  EXPECT_NE(std::string(toroid_manifest(model)).find("\"recipes\""), std::string::npos);
+  EXPECT_EQ(toroid_input_count(model), 0);
+  EXPECT_EQ(toroid_report(model), nullptr);
+  EXPECT_EQ(toroid_run(model, nullptr, 0, nullptr, 0), TOROID_BAD_OPTION);
+  EXPECT_STREQ(toroid_last_error(), "the model was loaded with TOROID_LOAD_DESCRIBE, without its code");
+  toroid_unload(model);
 }
 
 TEST_F(OnDisk, equal_contents_give_equal_bytes) {
