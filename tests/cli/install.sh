@@ -7,7 +7,7 @@ trap 'rm -rf "$work"' EXIT
 
 cmake --install "$build" --prefix "$work/there" > "$work/log"
 "$work/there/bin/toroid" --version
-cmake -S "$2/examples" -B "$work/examples" -DCMAKE_PREFIX_PATH="$work/there" -DCMAKE_BUILD_TYPE=Release > "$work/log"
+cmake -G Ninja -S "$2/examples" -B "$work/examples" -DCMAKE_PREFIX_PATH="$work/there" -DCMAKE_BUILD_TYPE=Release > "$work/log"
 cmake --build "$work/examples" > "$work/log" || { cat "$work/log"; exit 1; }
 "$work/examples/compile_and_run" "$2/examples/digits/digits.pt2"
 # The runtime: at most 1.5 MB stripped, on libc, libm and libstdc++ alone.
