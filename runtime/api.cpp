@@ -56,7 +56,7 @@ Outcome<void> read_struct(const T* from, size_t smallest, const char* what, T& t
 Outcome<LoadOptions> load_options(const toroid_load_options* options) {
   toroid_load_options o{};
   RT_CHECK(read_struct(options, offsetof(toroid_load_options, flags) + sizeof(uint32_t), "load options", o));
-  if (o.flags & ~7u) return refuse(TOROID_BAD_OPTION, "unknown load flags");
+  if (o.flags & ~15u) return refuse(TOROID_BAD_OPTION, "unknown load flags");
   if (o.threads < 0) return refuse(TOROID_BAD_OPTION, "the number of threads is negative");
   return LoadOptions{o.model ? o.model : "", o.threads, o.flags, o.temporary_folder};
 }
