@@ -11,9 +11,10 @@
 namespace toroid::emit {
 
 // Long sums over k are cut into blocks of so many steps, whose sums are added up apart from them: the rounding error of
-// a running sum grows with its length. The cuts depend on the shape alone. At 256 the root mean square error is 0.6 of
-// a running sum's at 768 steps and 0.3 at 3072, for about 1% of the time; 128 takes up to 2%.
-constexpr int64_t sum_block = 256;
+// a running sum grows with its length. The cuts depend on the shape alone. Blocks of 256 take about 1% of the time, and
+// left 3x3 convolutions of 64 channels at 1.3 times the error of PyTorch's; 128 take up to 2%, and are at 0.9 of it
+// (docs/accuracy.md).
+constexpr int64_t sum_block = 128;
 
 // What the generated text may use of a CPU.
 struct Isa {
