@@ -125,7 +125,7 @@ def run_compile(args, item, exported, work):
         for _ in range(2):
             warm.append(Compiled(args.toroid, exported, "--cache", cache, package=package).seconds)
     done = subprocess.run([args.toroid, "compile", exported.archive, "-o", package, "--cache", cache, "--time"], capture_output=True, text=True, check=True)
-    for ms, step in re.findall(r"^ *([0-9.]+) ms  (\S.*)$", done.stdout + done.stderr, re.M):
+    for ms, step in re.findall(r"^ *([0-9.]+) ms +(\S.*)$", done.stdout + done.stderr, re.M):
         steps[step.strip()] = float(ms)
     seconds = {"cold": round(min(cold), 3), "warm": round(min(warm), 3)}
     reasons = {}
