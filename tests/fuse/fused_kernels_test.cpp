@@ -189,6 +189,26 @@ constexpr const char* programs[] = {
   %z[i0, i1] = %c[i0, i1 + 20] * 2.0 : f32[64, 90]
   return %z
 })",
+    // Read across: blocks turned round, with edges that fill none, behind outer dims and beside another layout.
+    R"(loops @turned(%x: f32[3, 70, 50], %y: f32[3, 50, 70]) {
+  %z[i0, i1, i2] = %x[i0, i2, i1] * %y[i0, i1, i2] + %x[i0, i2, i1] : f32[3, 50, 70]
+  return %z
+})",
+    R"(loops @turned_wide(%x: f32[s0, 1056], %y: f32[1056, s0]) where 1 <= s0 <= 4096 hint 64 {
+  %z[i0, i1] = %x[i1, i0] + %y[i0, i1] : f32[1056, s0]
+  return %z
+})",
+    // An output that goes past the cache, read in its own order and across.
+    R"(loops @large(%x: f32[2048, 1600], %y: f32[1600, 2048]) {
+  %z[i0, i1] = %x[i0, i1] + %y[i1, i0] : f32[2048, 1600]
+  %w[i0, i1] = %x[i0, i1] * 2.0 : f32[2048, 1600]
+  return %z, %w
+})",
+    // Padding and parts at odd bounds: vectors on one side, on the other, across.
+    R"(loops @padded(%x: f32[9, 61]) {
+  %z[i0, i1] = where(i1 >= 3 and i1 < 64, %x[i0, i1 - 3], where(i1 < 70, 1.5, %x[i0, i1 - 70])) : f32[9, 100]
+  return %z
+})",
 };
 INSTANTIATE_TEST_SUITE_P(Programs, FusedKernels, testing::ValuesIn(programs), [](const auto& test) {
   const std::string text = test.param;

@@ -451,7 +451,12 @@ void ExprEmitter::store(const StoreTo& store) {
     value = {combine_text(*store.into, before, as_vector(value).text), true, value.dtype};
   }
   if (lane == Sym(1)) {
-    line(format("store_{}({}, {}{});", type, address, as_vector(value).text, mask_argument()));
+    const std::string plain = format("store_{}({}, {}{});", type, address, as_vector(value).text, mask_argument());
+    auto stream = scope_.streams.find(store.tensor);
+    if (stream == scope_.streams.end() || !mask_argument().empty())
+      line(plain);
+    else
+      line(format("if ({}) stream_{}({}, {}); else {}", stream->second, type, address, as_vector(value).text, plain));
   } else if (lane && *lane != Sym(0)) {
     line(format("store_strided_{}({}, (i64)({}), {}{});", type, address, index_text(*lane), as_vector(value).text,
                 mask_argument()));

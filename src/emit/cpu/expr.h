@@ -57,8 +57,9 @@ struct EmitScope {
     DType dtype = DType::f32;
   };
   std::map<int32_t, Local> locals;
-  std::map<TensorId, std::string> rows;  // scratch rows: pointer text
-  std::map<ExprId, std::string> tiles;   // loads whose vector was turned round beforehand: pointer text
+  std::map<TensorId, std::string> rows;     // scratch rows: pointer text
+  std::map<TensorId, std::string> streams;  // stores past the cache: the condition's text
+  std::map<ExprId, std::string> tiles;      // loads whose vector was turned round beforehand: pointer text
 };
 
 class ExprEmitter {

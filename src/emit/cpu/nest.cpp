@@ -2,6 +2,9 @@
 // so the bits do not depend on how units are shared out.
 #include "emit/cpu/nest.h"
 
+#include <functional>
+#include <set>
+
 #include "emit/cpu/nest_emitter.h"
 
 namespace toroid::emit {
@@ -26,6 +29,7 @@ NestText NestEmitter::emit() {
   Sym count = 1;
   for (size_t i = 0; i < prefix; ++i) count *= outer[i].node()->extent;
 
+  begin_streams();
   open("for (i64 u = begin; u < end; ++u) {");
   std::string rest = "u";
   std::string low = "0", high = vector_var.is_symbol() ? text(vector_var.node()->extent) : "0";
@@ -77,6 +81,7 @@ NestText NestEmitter::emit() {
     phases("", "");
   }
   while (opened-- > 0) close();
+  end_streams();
   NestText result;
   result.body = std::move(out_);
   // The caller of the kernel has its symbols in `s`.
@@ -92,6 +97,45 @@ int64_t NestEmitter::work_of_one_point() const {
     work = std::max(work, elements);
   }
   return work;
+}
+
+// Outputs that no cache holds go past it: memory is then written without being read first. Not what the kernel reads
+// again, and not for a caller whose memory begins within a line.
+void NestEmitter::begin_streams() {
+  std::set<TensorId> read;
+  std::set<ExprId> seen;
+  std::function<void(ExprId)> walk = [&](ExprId id) {
+    if (!seen.insert(id).second) return;
+    const Expr& expr = loops_.pool[id];
+    if (expr.kind == ExprKind::load) read.insert(expr.tensor);
+    for (ExprId arg : expr.args) walk(arg);
+  };
+  for (const Phase& phase : nest_.phases) {
+    for (const Reduction& reduction : phase.reductions) walk(reduction.value);
+    for (const StoreTo& store : phase.stores) walk(store.value);
+  }
+  for (const Phase& phase : nest_.phases) {
+    const std::string vector = !nest_.vector_outer.empty() ? nest_.vector_outer
+                               : phase.vars.empty()        ? ""
+                                                           : phase.vars.back().symbol_name();
+    if (vector.empty() || nest_.scalar) continue;
+    for (const StoreTo& store : phase.stores) {
+      const BufferId buffer = schedule_.place(store.tensor).buffer;
+      const LoopTensor& tensor = loops_[store.tensor];
+      if (!buffer || schedule_[buffer].kind != BufferKind::output || tensor.dtype != DType::f32) continue;
+      if (read.contains(store.tensor) || store.into || at_hints(product(tensor.sizes)) * 4 < stream_bytes) continue;
+      // Vectors begin at multiples of LANES, so lines follow when everything else in the address is a multiple, too.
+      auto along = linear_in(store_address(schedule_, store), vector);
+      if (!along || along->coefficient != Sym(1) || !proves_divisible(along->rest, lanes_)) continue;
+      const std::string name = format("stream{}", streams_.size());
+      if (!streams_.emplace(store.tensor, name).second) continue;
+      line(format("const bool {} = ((unsigned long){} & 63) == 0 && {} * 4 >= {};", name, params_.buffer(buffer),
+                  text(product(tensor.sizes)), stream_bytes));
+    }
+  }
+}
+void NestEmitter::end_streams() {
+  if (!streams_.empty()) line("__builtin_ia32_sfence();");
 }
 
 int64_t NestEmitter::at_hints(const Sym& sym) const {
@@ -135,6 +179,7 @@ EmitScope NestEmitter::scope(const std::string& vector_variable, const std::stri
   s.locals = locals_;
   s.rows = rows_;
   s.tiles = tiles_;
+  s.streams = streams_;
   return s;
 }
 

@@ -12,6 +12,8 @@ namespace toroid::emit {
 constexpr int64_t wanted_units = 64;     // enough for threads to share
 constexpr int64_t unit_elements = 4096;  // work of a unit, when the vector variable alone has to be shared out
 
+constexpr int64_t stream_bytes = 12 << 20;  // an output of this size is out of the cache before anyone reads it
+
 class NestEmitter {
  public:
   NestEmitter(const Schedule& schedule, const LoopKernel& nest, KernelParams& params, int lanes,
@@ -29,6 +31,8 @@ class NestEmitter {
   // Points from q to stop, a few vectors of columns at a time.
   void column_phase(const Phase& phase);
   NestText emit_turned();
+  void begin_streams();
+  void end_streams();
   struct Total {
     TensorId id;
     ReduceOp op;
@@ -80,6 +84,7 @@ class NestEmitter {
   std::map<TensorId, std::string> rows_;
   TurnedLoads turned_;
   std::map<ExprId, std::string> tiles_;
+  std::map<TensorId, std::string> streams_;
 };
 
 }  // namespace toroid::emit

@@ -8,7 +8,9 @@ NestText NestEmitter::emit_turned() {
   const Sym vector = others.back(), along = others[turned_.along];
   others.pop_back();
   others.erase(others.begin() + static_cast<ptrdiff_t>(turned_.along));
-  const Sym tiles = ceil_div(along.node()->extent, lanes_);
+  // Some blocks side by side, so that each page that is read gives more than one line.
+  const int64_t width = at_hints(along.node()->extent) >= 64 * lanes_ ? 4 * lanes_ : lanes_;
+  const Sym tiles = ceil_div(along.node()->extent, width);
   int64_t units = at_hints(tiles);
   size_t prefix = 0;
   while (prefix < others.size() && units < wanted_units) units *= at_hints(others[prefix++].node()->extent);
@@ -18,6 +20,7 @@ NestText NestEmitter::emit_turned() {
   Sym count = tiles;
   for (size_t i = 0; i < prefix; ++i) count *= others[i].node()->extent;
 
+  begin_streams();
   open("for (i64 u = begin; u < end; ++u) {");
   std::string rest = "u";
   if (blocks) {
@@ -29,8 +32,10 @@ NestText NestEmitter::emit_turned() {
   } else {
     line(format("const i64 low = 0, high = {};", text(extent)));
   }
-  line(format("const i64 first = {} % {} * {};", rest, text(tiles), lanes_));
-  line(format("const i64 rows = first + {0} < {1} ? {0} : {1} - first;", lanes_, text(along.node()->extent)));
+  line(format("const i64 first = {} % {} * {};", rest, text(tiles), width));
+  const std::string all = text(along.node()->extent);
+  line(format("const i64 last = first + {0} < {1} ? first + {0} : {1}, whole = first + (last - first) / {2} * {2};",
+              width, all, lanes_));
   std::string points = format("{} / {}", rest, text(tiles));
   for (size_t i = prefix; i-- > 0;) {
     line(format("const i64 q{} = {};", i, points));
@@ -45,8 +50,9 @@ NestText NestEmitter::emit_turned() {
   }
   const std::string v = declare(vector);
   line(format("i64 {} = low;", v));
-  open(format("for (; rows == {} && {} + {} <= high; {} += {}) {{", lanes_, v, lanes_, v, lanes_));
-  variables_[along.symbol_name()] = "first";
+  open(format("for (; {0} + {1} <= high; {0} += {1}) {{", v, lanes_));
+  open(format("for (i64 block = first; block < whole; block += {}) {{", lanes_));
+  variables_[along.symbol_name()] = "block";
   for (size_t k = 0; k < turned_.loads.size(); ++k) {
     const TensorId id = loops_.pool[turned_.loads[k].load].tensor;
     line(format("__attribute__((aligned(64))) f32 turned{}[{}];", k, lanes_ * lanes_));
@@ -54,18 +60,19 @@ NestText NestEmitter::emit_turned() {
                 text(turned_.loads[k].address), text(turned_.loads[k].stride), k, lanes_));
   }
   open(format("for (i64 k = 0; k < {}; ++k) {{", lanes_));
-  line(format("const i64 {} = first + k;", declare(along)));
+  line(format("const i64 {} = block + k;", declare(along)));
   for (size_t k = 0; k < turned_.loads.size(); ++k)
     tiles_[turned_.loads[k].load] = format("turned{} + {} * k", k, lanes_);
   phases(vector.symbol_name(), "");
   tiles_.clear();
   close();
   close();
+  close();
   // What fills no block, as it is.
-  open("for (i64 k = 0; k < rows; ++k) {");
-  line(format("const i64 {} = first + k;", declare(along)));
+  open("for (i64 k = first; k < last; ++k) {");
+  line(format("const i64 {} = k;", declare(along)));
   const std::string w = declare(vector);
-  line(format("i64 {} = {};", w, v));
+  line(format("i64 {} = k < whole ? {} : low;", w, v));
   open(format("for (; {} + {} <= high; {} += {}) {{", w, lanes_, w, lanes_));
   phases(vector.symbol_name(), "");
   close();
@@ -76,6 +83,7 @@ NestText NestEmitter::emit_turned() {
   close();
   for (size_t i = prefix; i < others.size(); ++i) close();
   close();
+  end_streams();
   NestText result;
   result.body = std::move(out_);
   result.units = to_c(count, [&](const std::string& name) { return format("s[{}]", params_.symbol_slot(name)); });
