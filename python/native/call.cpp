@@ -58,6 +58,7 @@ struct Program {
   // With `boxed`, a call takes one list of leaves and gives a list; else arguments nested as these say.
   bool boxed = true;
   bool trusted = false;
+  nb::object seed;  // gives the seed of a run's random numbers, where the program draws any
   Tree args, kwargs, out;
 };
 
@@ -275,6 +276,10 @@ void run_program(const Program& program, std::span<PyObject* const> leaves, PyOb
   toroid_run_options options{.size = sizeof options};
   options.place = Run::place;
   options.place_user = &run;
+  if (program.seed.is_valid()) {
+    options.has_seed = 1;
+    options.seed = static_cast<uint64_t>(nb::cast<int64_t>(program.seed()));
+  }
   int status;
   Py_BEGIN_ALLOW_THREADS;
   status = toroid_run_with(program.model->handle, tensors.begin(), used, nullptr, 0, &options);
@@ -487,7 +492,7 @@ Result to_result(nb::handle value) {
 }
 
 nb::object make_call(std::shared_ptr<Model> model, nb::handle parameters, nb::handle results, nb::handle symbols,
-                     nb::handle trees, bool trusted) {
+                     nb::handle trees, bool trusted, nb::handle seed) {
   auto program = std::make_unique<Program>();
   program->model = model;
   size_t slots = 0;
@@ -515,6 +520,7 @@ nb::object make_call(std::shared_ptr<Model> model, nb::handle parameters, nb::ha
     program->symbols.push_back({nb::cast<std::string>(row[0]), nb::cast<int32_t>(row[1]), nb::cast<int32_t>(row[2])});
   }
   program->trusted = trusted;
+  if (!seed.is_none()) program->seed = nb::borrow(seed);
   if (!trees.is_none()) {
     const nb::tuple three = nb::cast<nb::tuple>(trees);
     program->boxed = false;
@@ -539,10 +545,12 @@ void bind_call(nb::module_& module) {
   module.attr("Call") = nb::borrow(reinterpret_cast<PyObject*>(call_type));
   module.def(
       "make_call", &make_call, "model"_a, "parameters"_a, "results"_a, "symbols"_a = nb::tuple(),
-      "trees"_a = nb::none(), "trusted"_a = false,
+      "trees"_a = nb::none(), "trusted"_a = false, "seed"_a = nb::none(),
       "A Model as a function. parameters, results: one dict per leaf (kind: tensor, size or constant); symbols: "
       "(name, parameter, dim); trees: nesting of args, kwargs and the result, or None for a boxed call (one list "
-      "in, a list out). trusted: leave out what PyTorch's guards check.");
+      "in, a list out). trusted: leave out what PyTorch's guards check; seed: called before each run, gives the seed "
+      "of its random "
+      "numbers.");
 }
 
 }  // namespace toroid::python

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import _native, _signature
@@ -104,10 +105,10 @@ class Program:
                              for r in inputs)
         return f"<toroid.Program {self._model.name}({row(self._signature['inputs'])})>"
 
-    def _make_call(self, trees: Any, trusted: bool = False) -> _native.Call:
+    def _make_call(self, trees: Any, trusted: bool = False, seed: Callable[[], int] | None = None) -> _native.Call:
         signature = self._signature
         return _native.make_call(self._model, _signature.parameters(signature), _signature.results(signature),
-                                 _signature.symbols(signature), trees, trusted)
+                                 _signature.symbols(signature), trees, trusted, seed)
 
     def _flat_call(self, *args: Any) -> tuple:
         return tuple(self.boxed(list(args)))
@@ -135,10 +136,11 @@ class _PytreeCall:
         return self._pytree.tree_unflatten(self._boxed(leaves), self._out_spec)
 
 
-def boxed_call(package: _native.Package, trusted: bool = False) -> _native.Call:
+def boxed_call(package: _native.Package, trusted: bool = False,
+               seed: Callable[[], int] | None = None) -> _native.Call:
     """A package as a function of one list that gives a list, for torch.compile. trusted: Dynamo's guards have seen to
-    requires_grad, conjugate and negative views."""
-    return Program(_native.load(package))._make_call(None, trusted)
+    requires_grad, conjugate and negative views. seed: called before each run, gives the seed of its random numbers."""
+    return Program(_native.load(package))._make_call(None, trusted, seed)
 
 
 def compile(program: ExportedProgram | str | os.PathLike, **options: Unpack[Options]) -> Program:

@@ -6,9 +6,12 @@ The next process finds kernels and whole packages in the compiler's own cache fo
 from __future__ import annotations
 
 import os
+import re
 import threading
 import weakref
 from typing import Any, Callable
+
+import torch
 
 from . import _native
 from ._program import boxed_call
@@ -18,11 +21,16 @@ from .backend_options import BackendOptions
 class Compiled:
     """A loaded model. `run` takes the list of inputs and gives the list of results."""
 
-    def __init__(self, package: Any) -> None:
-        self.run = boxed_call(package, trusted=True)
+    def __init__(self, package: Any, random: bool) -> None:
+        self.run = boxed_call(package, trusted=True, seed=_seed if random else None)
         self.summary: str = package.summary
         # As long as the function is in use, an equal graph finds it.
         self.run.compiled = self
+
+
+def _seed() -> int:
+    """A number from PyTorch's generator: torch.manual_seed decides what a graph draws."""
+    return int(torch.empty((), dtype=torch.int64).random_())
 
 
 _lock = threading.Lock()
@@ -36,11 +44,15 @@ def clear() -> None:
         _models.clear()
 
 
-def compiled_model(builder: _native.GraphBuilder, name: str, options: BackendOptions, weights: bool) -> Compiled:
-    """`weights`: the graph holds constants, which its text does not show; such a graph equals no other."""
+def compiled_model(
+    builder: _native.GraphBuilder, name: str, options: BackendOptions, weights: bool, random: bool, program: Callable[[], str]
+) -> Compiled:
+    """`weights`: the graph holds constants, which its text does not show; such a graph equals no other. `random`: it
+    draws random numbers. `program`: the text of what PyTorch gave, for a dump."""
     key = None
     if not weights and not options.dump:
-        key = (builder.text(), *options.code_key())
+        # Where in the user's program an op stands does not matter.
+        key = (re.sub(r"  @ .*", "", builder.text()), *options.code_key())
         with _lock:
             found = _models.get(key)
         if found is not None:
@@ -48,8 +60,12 @@ def compiled_model(builder: _native.GraphBuilder, name: str, options: BackendOpt
     settings = options.compile_options()
     if options.dump:
         settings["dump_folder"] = _dump_folder(options.dump, name)
+        with open(os.path.join(settings["dump_folder"], "00-fx.py"), "w", encoding="utf-8") as out:
+            out.write(program())
+        with open(os.path.join(settings["dump_folder"], "01-import.graph"), "w", encoding="utf-8") as out:
+            out.write(builder.text())
     package = _native.compile(builder, settings)
-    made = Compiled(package)
+    made = Compiled(package, random)
     if key is not None:
         with _lock:
             made = _models.setdefault(key, made)
@@ -68,8 +84,3 @@ def _dump_folder(root: str, name: str) -> str:
             return folder
         except FileExistsError:
             continue
-
-
-def dump_text(folder: str, file: str, text: Callable[[], str]) -> None:
-    with open(os.path.join(folder, file), "w", encoding="utf-8") as out:
-        out.write(text())

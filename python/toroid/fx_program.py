@@ -19,7 +19,7 @@ from ._errors import UnsupportedError
 from .backend_options import BackendOptions
 from .fx_graph import FxTranslator, op_name, place_text, source_of
 from .fx_symbols import Symbols, expr_of, is_symbolic, shape_env_of
-from .segments import Segment, cut, is_read, torch_module
+from .segments import Segment, cut, is_random, is_read, torch_module
 
 
 @dataclass
@@ -153,7 +153,8 @@ class _GraphCompiler:
         if not segment.native:
             module = torch_module(self.gm, segment)
             return _Run(module.forward, list(segment.inputs), [])
-        builder = _native.GraphBuilder(self.report.name)
+        # Not the graph's own name: equal graphs have equal texts.
+        builder = _native.GraphBuilder("graph")
         symbols = Symbols(builder, self.env)
         translator = FxTranslator(builder, symbols)
         inputs: list[fx.Node] = []
@@ -195,7 +196,10 @@ class _GraphCompiler:
                 raise _Refused({node: "its result is no tensor"}, UnsupportedError("unsupported", f"`{node}`"))
         extra = self._bind_symbols(builder, symbols, inputs)
         try:
-            compiled = cache.compiled_model(builder, self.report.name, self.options, translator.has_weights)
+            compiled = cache.compiled_model(
+                builder, self.report.name, self.options, translator.has_weights, any(is_random(n) for n in segment.nodes),
+                lambda: self.gm.print_readable(print_output=False),
+            )
         except UnsupportedError as error:
             raise _Refused(_blame(segment, error), error) from None
         self.report.summaries.append(compiled.summary)

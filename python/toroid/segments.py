@@ -45,7 +45,8 @@ def _writes(node: fx.Node) -> bool:
     return isinstance(target, torch._ops.HigherOrderOperator)
 
 
-def _is_random(node: fx.Node) -> bool:
+def is_random(node: fx.Node) -> bool:
+    """Whether a node draws random numbers."""
     return isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags
 
 
@@ -68,7 +69,7 @@ def cut(graph: fx.Graph, refused: Container[fx.Node], wanted: Container[fx.Node]
             continue
         parity = 1 if node in refused else 0
         own = max((level.get(n, 0) for n in node.all_input_nodes), default=0)
-        if _is_random(node):
+        if is_random(node):
             own = max(own, last_random)
         # Behind a write everything is new; before it, everything has been read.
         own = max(own, deepest if _writes(node) else written)
@@ -76,7 +77,7 @@ def cut(graph: fx.Graph, refused: Container[fx.Node], wanted: Container[fx.Node]
             own += 1
         level[node] = own
         deepest = max(deepest, own)
-        if _is_random(node):
+        if is_random(node):
             last_random = own
         if _writes(node):
             written = max(written, own)
