@@ -90,7 +90,7 @@ def _aot(options: BackendOptions) -> Any:
     number = next(_numbers)
     return aot_autograd(
         fw_compiler=functools.partial(_compile, f"graph{number}_forward", options),
-        bw_compiler=functools.partial(_compile, f"graph{number}_backward", options),
+        bw_compiler=functools.partial(_compile_backward, f"graph{number}_backward", options),
         inference_compiler=functools.partial(_compile_inference, f"graph{number}", options),
         decompositions=decompositions(),
         partition_fn=min_cut_rematerialization_partition,
@@ -127,6 +127,19 @@ _KEPT = {
 
 def _compile(name: str, options: BackendOptions, gm: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
     return _compiled(gm, name, options, None)
+
+
+def _compile_backward(
+    name: str, options: BackendOptions, gm: torch.fx.GraphModule, inputs: Sequence[Any]
+) -> Callable[..., Any]:
+    function = _compiled(gm, name, options, None)
+
+    # Dynamo wraps it once more, and looks for the mark of a boxed function on Python functions alone.
+    def run(args: list[Any]) -> list[Any]:
+        return function(args)
+
+    run._boxed_call = True  # type: ignore[attr-defined]
+    return run
 
 
 def _compile_inference(
