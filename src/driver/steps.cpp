@@ -1,6 +1,9 @@
 // The steps from archive to sources: thin calls into each folder.
 #include "driver/steps.h"
 
+#include <map>
+#include <string>
+
 #include "driver/weights.h"
 #include "emit/wrapper/wrapper.h"
 #include "fuse/fuse.h"
@@ -49,9 +52,10 @@ Status emit_step(Work& work) {
   Sources sources;
   sources.plan = std::get<Plan>(std::move(work.product));
   const Schedule& schedule = sources.plan.schedule;
+  std::map<std::string, std::string> texts;
   for (const Kernel& kernel : schedule.kernels) {
     TD_CHECK_OK(work.cancel.check());
-    sources.kernels.push_back(emit::emit_kernel(schedule, kernel, work.target));
+    sources.kernels.push_back(emit::emit_kernel(schedule, kernel, work.target, &texts));
   }
   sources.recipes = make_recipes(sources.plan);
   sources.recipes_json = runtime::recipes_to_json(sources.recipes);

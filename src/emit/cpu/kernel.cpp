@@ -232,7 +232,8 @@ KernelText emit_columns(const Schedule& schedule, const Kernel& kernel, const Ma
 
 }  // namespace
 
-KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const Target& target) {
+KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const Target& target,
+                         std::map<std::string, std::string>* texts) {
   KernelParams params(schedule);
   KernelSource source;
   std::string text;
@@ -265,10 +266,17 @@ KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const T
     source.scratch_bytes = result.scratch_bytes;
   }
   source.symbol = "td_" + hash_text(text).hex().substr(0, 16);
+  if (texts) {
+    if (auto known = texts->find(source.symbol); known != texts->end()) {
+      source.text = known->second;
+      return source;
+    }
+  }
   text = replace_all(std::move(text), placeholder, source.symbol);
   PreludeOptions options;
   options.lanes = target.lanes();
   source.text = prelude_for(text, options) + text + std::string(prelude_end());
+  if (texts) texts->emplace(source.symbol, source.text);
   return source;
 }
 

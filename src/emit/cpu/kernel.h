@@ -1,5 +1,6 @@
 // One kernel of a schedule in, its complete C++ source out.
 #pragma once
+#include <map>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,8 @@ struct KernelSource {
   bool counts = false;                    // the first i64 of scratch is 0 at the start: units that are done
 };
 
-KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const Target& target);
+// `texts` keeps each symbol's text between the kernels of one model: equal kernels get their prelude once.
+KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const Target& target,
+                         std::map<std::string, std::string>* texts = nullptr);
 
 }  // namespace toroid::emit
