@@ -130,6 +130,8 @@ class Shaper {
   bool merge_pair(SymList& vars, size_t at, std::vector<size_t> scope) {
     const Sym a = vars[at], b = vars[at + 1];
     const Sym b_extent = b.node()->extent;
+    // A loop over nothing: no division by its extent.
+    if (b_extent == Sym(0)) return false;
     const std::set<std::string> names = {a.symbol_name(), b.symbol_name()};
     for (size_t p : scope) {
       bool seen = false;

@@ -282,7 +282,12 @@ void add_batch_norms(OpTable& ops) {
         const TensorType &x = call.type("input"), &mean = call.type("running_mean");
         // What is saved for the backward is of the input's type, whatever the weights are; nothing in evaluation.
         TensorType stat = contiguous_type(call, x.dtype, {call.flag("training") ? x.sizes[1] : Sym(0)});
-        return std::vector<TensorType>{batch_norm_type(call), stat, stat, mean, call.type("running_var")};
+        TensorType new_mean = mean, new_var = call.type("running_var");
+        // New statistics are not rounded to the type of the old ones.
+        if (call.flag("training"))
+          for (TensorType* type : {&new_mean, &new_var})
+            if (dtype_bytes(type->dtype) < 4) type->dtype = DType::f32;
+        return std::vector<TensorType>{batch_norm_type(call), stat, stat, new_mean, new_var};
       })
       .lower_many([](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
         LoopValue x = call.tensor("input");
@@ -304,7 +309,7 @@ void add_batch_norms(OpTable& ops) {
         });
         auto blend = [&](const char* name, const LoopValue& fresh) {
           LoopValue old = call.tensor(name);
-          return b.map({old, fresh}, old.sizes, compute, old.dtype,
+          return b.map({old, fresh}, old.sizes, compute, dtype_bytes(old.dtype) < 4 ? DType::f32 : old.dtype,
                        [p, momentum, compute](const std::vector<ExprId>& v) {
                          return p->add(p->mul(v[0], number_expr(*p, 1 - momentum, compute)),
                                        p->mul(v[1], number_expr(*p, momentum, compute)));
