@@ -63,6 +63,8 @@ class DriverTools : public Tools {
  private:
   std::optional<std::vector<std::vector<std::string>>> driver_plan(const std::vector<std::string>& args);
   std::optional<std::string> tool_path(const std::string& name) const;
+  Result<ProcessEnd> run_compiler(const std::vector<std::string>& flags, int source, int object,
+                                  const CancelToken& cancel);
   std::optional<CompilePlan> compile_plan(const std::vector<std::string>& flags);
   Result<std::string> finish(Result<ProcessEnd> end, int output, const std::string& name, const std::string& source,
                              const std::vector<std::string>& command, const char* what);
@@ -163,26 +165,39 @@ std::optional<CompilePlan> DriverTools::compile_plan(const std::vector<std::stri
   return plan;
 }
 
+Result<ProcessEnd> DriverTools::run_compiler(const std::vector<std::string>& flags, int source, int object,
+                                             const CancelToken& cancel) {
+  if (std::optional<CompilePlan> plan = compile_plan(flags)) {
+    return run_pipe({.args = plan->compiler, .stdin_fd = source}, {.args = plan->assembler, .stdout_fd = object},
+                    environment_, cancel);
+  }
+  std::vector<std::string> command = {compiler_.path};
+  command.insert(command.end(), flags.begin(), flags.end());
+  // clang writes an object to standard output by itself; g++'s assembler wants a file that it can seek in.
+  if (compiler_.kind == CompilerKind::gcc) command.push_back("-pipe");
+  command.insert(command.end(),
+                 {"-x", "c++", "-c", "-", "-o", compiler_.kind == CompilerKind::gcc ? "/proc/self/fd/1" : "-"});
+  return run_process({.args = command, .stdin_fd = source, .stdout_fd = object}, environment_, cancel);
+}
+
 Result<std::string> DriverTools::compile(const Unit& unit, const CancelToken& cancel) {
   TD_TRY(Fd source, scratch_file("toroid-source"));
   TD_CHECK_OK(write_fd(source.get(), unit.text, "a file in memory"));
   lseek(source.get(), 0, SEEK_SET);
   TD_TRY(Fd object, scratch_file("toroid-object"));
   std::vector<std::string> all_flags = flags(unit);
+  auto end = run_compiler(all_flags, source.get(), object.get(), cancel);
+  // g++ 12 crashes on some loops of a few steps after it has copied their headers ("in compute_live_loop_exits"). It
+  // changes no value, so the same source is compiled again without.
+  if (compiler_.kind == CompilerKind::gcc && end &&
+      end->error_text.find("internal compiler error") != std::string::npos) {
+    all_flags.push_back("-fno-tree-ch");
+    lseek(source.get(), 0, SEEK_SET);
+    TD_TRY(object, scratch_file("toroid-object"));
+    end = run_compiler(all_flags, source.get(), object.get(), cancel);
+  }
   std::vector<std::string> driver = {compiler_.path};
   driver.insert(driver.end(), all_flags.begin(), all_flags.end());
-
-  if (std::optional<CompilePlan> plan = compile_plan(all_flags)) {
-    auto end = run_pipe({.args = plan->compiler, .stdin_fd = source.get()},
-                        {.args = plan->assembler, .stdout_fd = object.get()}, environment_, cancel);
-    return finish(std::move(end), object.get(), unit.name, unit.text, driver, "compile");
-  }
-  std::vector<std::string> command = driver;
-  // clang writes an object to standard output by itself; g++'s assembler wants a file that it can seek in.
-  if (compiler_.kind == CompilerKind::gcc) command.push_back("-pipe");
-  command.insert(command.end(),
-                 {"-x", "c++", "-c", "-", "-o", compiler_.kind == CompilerKind::gcc ? "/proc/self/fd/1" : "-"});
-  auto end = run_process({.args = command, .stdin_fd = source.get(), .stdout_fd = object.get()}, environment_, cancel);
   return finish(std::move(end), object.get(), unit.name, unit.text, driver, "compile");
 }
 
