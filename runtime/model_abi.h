@@ -64,6 +64,22 @@ typedef struct TdHost {
   void (*mark)(void* host, int32_t kernel, int32_t after);
 } TdHost;
 
+// A call of a function that is no kernel: one of the library, or a plug-in's. Inputs are strided, outputs row-major memory
+// of the right size; what the function needs beside them comes from table->alloc.
+typedef struct TdCall {
+  uint64_t size;  // sizeof(TdCall) as the caller knows it
+  const TdView* inputs;
+  const TdView* outputs;
+  const int64_t* attributes;  // whole numbers; doubles as their bits
+  int32_t input_count, output_count, attribute_count;
+  const TdHost* table;
+  void* host;
+  TdError* error;
+} TdCall;
+
+// 0, or the code that it left in call->error.
+typedef int32_t (*TdFunction)(const TdCall* call);
+
 // One input or output of the model's signature. `sizes` is text such as "s0, 64", for messages and `toroid info`.
 typedef struct TdSlot {
   const char* name;

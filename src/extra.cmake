@@ -5,9 +5,10 @@ set_source_files_properties(ops/schema.cpp PROPERTIES
 
 if(TARGET toroid_driver)
   # What is linked into every model lies inside libtoroid.
-  set(model_parts ${PROJECT_BINARY_DIR}/lib/toroid/model_abi.o ${PROJECT_BINARY_DIR}/lib/toroid/model.map)
+  set(model_parts ${PROJECT_BINARY_DIR}/lib/toroid/model_abi.o ${PROJECT_BINARY_DIR}/lib/toroid/library.o
+      ${PROJECT_BINARY_DIR}/lib/toroid/model.map)
   set_source_files_properties(driver/model_parts.cpp PROPERTIES
-    COMPILE_DEFINITIONS "TOROID_MODEL_ABI_FILE=\"${PROJECT_BINARY_DIR}/lib/toroid/model_abi.o\";TOROID_MODEL_MAP_FILE=\"${PROJECT_BINARY_DIR}/lib/toroid/model.map\""
+    COMPILE_DEFINITIONS "TOROID_MODEL_ABI_FILE=\"${PROJECT_BINARY_DIR}/lib/toroid/model_abi.o\";TOROID_MODEL_LIBRARY_FILE=\"${PROJECT_BINARY_DIR}/lib/toroid/library.o\";TOROID_MODEL_MAP_FILE=\"${PROJECT_BINARY_DIR}/lib/toroid/model.map\""
     OBJECT_DEPENDS "${model_parts}")
   add_dependencies(toroid_driver toroid_model_abi)
 endif()

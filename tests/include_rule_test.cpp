@@ -42,7 +42,8 @@ const std::map<std::string, Names> table = {
 
 // The contract between compiler, model and runtime, and the packing of weights that compiler and runtime share.
 const std::map<std::string, Names> runtime_headers = {
-    {"model_abi.h", {"emit", "package", "driver"}},
+    {"model_abi.h", {"emit", "package", "driver", "interp"}},
+    {"library.h", {"interp"}},
     {"recipe.h", {"plan", "emit", "package", "driver"}},
     {"pack.h", {"package", "driver"}},
     {"convert.h", {"package", "driver"}},

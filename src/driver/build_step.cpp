@@ -101,6 +101,16 @@ std::string signature_json(const Loops& loops) {
 // "g++ (Debian 12.2.0-14) 12.2.0": what `--version` says first.
 std::string compiler_text(const Compiler& compiler) { return compiler.version; }
 
+// The kernels of a program and of those that its calls run.
+template <class F>
+void each_kernel(const Plan& plan, const std::vector<emit::KernelSource>& sources, F visit) {
+  for (size_t k = 0; k < sources.size(); ++k) {
+    visit(plan.schedule.kernels[k], sources[k]);
+    for (size_t b = 0; b < sources[k].bodies.size(); ++b)
+      each_kernel(plan.bodies.at(static_cast<int32_t>(k))[b], sources[k].bodies[b], visit);
+  }
+}
+
 Result<build::Bytes> run_build(Work& work, const Sources& sources) {
   std::string failed = work.options.temporary_folder + "/toroid-failed-compile";
   auto tools = build::make_tools(*work.compiler, {.reproducer_folder = failed});
@@ -118,13 +128,16 @@ Result<build::Bytes> run_build(Work& work, const Sources& sources) {
   // The wrapper only checks sizes and calls kernels: optimising it costs time and gains none.
   needs.push_back(
       build.compile({.name = model + "/wrapper", .text = sources.wrapper, .target = work.target, .flags = {"-O1"}}));
-  for (size_t k = 0; k < sources.kernels.size(); ++k) {
-    if (!seen.insert(sources.kernels[k].symbol).second) continue;
-    std::string name = format("{}/{}", model, sources.plan.schedule.kernels[k].name);
-    needs.push_back(build.compile({.name = name, .text = sources.kernels[k].text, .target = work.target, .flags = {}}));
-  }
+  bool library = false;
+  each_kernel(sources.plan, sources.kernels, [&](const Kernel& kernel, const emit::KernelSource& source) {
+    if (std::holds_alternative<CallKernel>(kernel.work)) return void(library |= source.bodies.empty());
+    if (!seen.insert(source.symbol).second) return;
+    std::string name = format("{}/{}", model, kernel.name);
+    needs.push_back(build.compile({.name = name, .text = source.text, .target = work.target, .flags = {}}));
+  });
   build::LinkUnit link{.name = model + "/link"};
   link.objects.push_back(std::make_shared<const std::string>(model_abi_object()));
+  if (library) link.objects.push_back(std::make_shared<const std::string>(model_library_object()));
   link.version_script = model_version_script();
   build::JobId linked = build.link(link, needs);
   TD_CHECK_OK(build.wait());

@@ -71,6 +71,16 @@ void verify(const Product& product) {
   if (auto loops = std::get_if<Loops>(&product)) verify_loops(*loops);
 }
 
+Status dump_kernels(const std::string& path, const Plan& plan, const std::vector<emit::KernelSource>& sources) {
+  for (size_t k = 0; k < sources.size(); ++k) {
+    if (!sources[k].text.empty())
+      TD_CHECK_OK(write_file_atomic(format("{}/{}.cpp", path, plan.schedule.kernels[k].name), sources[k].text));
+    for (size_t b = 0; b < sources[k].bodies.size(); ++b)
+      TD_CHECK_OK(dump_kernels(path, plan.bodies.at(static_cast<int32_t>(k))[b], sources[k].bodies[b]));
+  }
+  return {};
+}
+
 // 03-fold.loops; sources are a folder of files, 06-emit/.
 Status dump(const Work& work, size_t number, std::string_view step) {
   if (work.options.dump_folder.empty()) return {};
@@ -78,11 +88,7 @@ Status dump(const Work& work, size_t number, std::string_view step) {
   if (auto sources = std::get_if<Sources>(&work.product)) {
     TD_CHECK_OK(make_dirs(path));
     TD_CHECK_OK(write_file_atomic(path + "/wrapper.cpp", sources->wrapper));
-    for (size_t k = 0; k < sources->kernels.size(); ++k) {
-      std::string file = format("{}/{}.cpp", path, sources->plan.schedule.kernels[k].name);
-      TD_CHECK_OK(write_file_atomic(file, sources->kernels[k].text));
-    }
-    return {};
+    return dump_kernels(path, sources->plan, sources->kernels);
   }
   auto text = print_product(work.product);
   if (!text) return {};

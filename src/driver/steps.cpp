@@ -48,15 +48,24 @@ Status plan_step(Work& work) {
   return {};
 }
 
+// Of a program and of those that its calls run.
+static Status emit_kernels(Work& work, const Plan& plan, std::vector<emit::KernelSource>& sources,
+                           std::map<std::string, std::string>& texts) {
+  for (size_t k = 0; k < plan.schedule.kernels.size(); ++k) {
+    TD_CHECK_OK(work.cancel.check());
+    emit::KernelSource source = emit::emit_kernel(plan.schedule, plan.schedule.kernels[k], work.target, &texts);
+    if (auto bodies = plan.bodies.find(static_cast<int32_t>(k)); bodies != plan.bodies.end())
+      for (const Plan& body : bodies->second) TD_CHECK_OK(emit_kernels(work, body, source.bodies.emplace_back(), texts));
+    sources.push_back(std::move(source));
+  }
+  return {};
+}
+
 Status emit_step(Work& work) {
   Sources sources;
   sources.plan = std::get<Plan>(std::move(work.product));
-  const Schedule& schedule = sources.plan.schedule;
   std::map<std::string, std::string> texts;
-  for (const Kernel& kernel : schedule.kernels) {
-    TD_CHECK_OK(work.cancel.check());
-    sources.kernels.push_back(emit::emit_kernel(schedule, kernel, work.target, &texts));
-  }
+  TD_CHECK_OK(emit_kernels(work, sources.plan, sources.kernels, texts));
   sources.recipes = make_recipes(sources.plan);
   sources.recipes_json = runtime::recipes_to_json(sources.recipes);
   emit::WrapperOptions options;

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstring>
 #include <mutex>
+#include <set>
 
 #include "base/check.h"
 
@@ -19,12 +20,19 @@ constexpr std::array<std::string_view, 13> op_names = {"load",  "cast", "as_stri
                                                        "sub",   "mul",  "div",        "add_scalar", "mul_scalar",
                                                        "rsqrt", "pack", "bytes"};
 
-runtime::RecipeStep make_step(const RecipeStep& from, const std::string& buffer) {
+// `weights`: those of the whole model; a call's program knows those that it reads.
+runtime::RecipeStep make_step(const RecipeStep& from, const std::string& buffer, const std::vector<Weight>& own,
+                              const std::vector<Weight>& weights) {
   auto name = std::ranges::find(op_names, from.op);
   TD_CHECK(name != op_names.end(), "constant `{}` has a recipe step `{}`", buffer, from.op);
   runtime::RecipeStep step;
   step.op = static_cast<RecipeOp>(name - op_names.begin());
   step.weight = static_cast<int32_t>(from.weight);
+  if (from.weight >= 0 && &own != &weights) {
+    auto found = std::ranges::find(weights, own[static_cast<size_t>(from.weight)].name, &Weight::name);
+    TD_CHECK(found != weights.end(), "constant `{}` is of a weight that the model has not", buffer);
+    step.weight = static_cast<int32_t>(found - weights.begin());
+  }
   step.dtype = static_cast<int32_t>(from.dtype);
   step.sizes = from.sizes;
   step.strides = from.strides;
@@ -42,13 +50,23 @@ std::vector<int64_t> numbers(const SymList& list) {
   return out;
 }
 
-// Calls `visit` with each constant buffer that lies in weights.bin.
+// Calls `visit` with each constant buffer that lies in weights.bin, once for each place, and the program it is of.
 template <class F>
-void each_constant(const Plan& plan, F visit) {
+void each_constant(const Plan& plan, F visit, std::set<int64_t>& seen) {
   for (size_t b = 0; b < plan.schedule.buffers.size(); ++b) {
     const Buffer& buffer = plan.schedule.buffers[b];
-    if (buffer.kind == BufferKind::constant && plan.offsets[b].value() >= 0) visit(buffer, plan.offsets[b].value());
+    if (buffer.kind != BufferKind::constant || plan.offsets[b].value() < 0) continue;
+    // Empty constants take no room.
+    if (buffer.elements == Sym(0) || seen.insert(plan.offsets[b].value()).second)
+      visit(buffer, plan.offsets[b].value(), plan.schedule.loops);
   }
+  for (const auto& [kernel, bodies] : plan.bodies)
+    for (const Plan& body : bodies) each_constant(body, visit, seen);
+}
+template <class F>
+void each_constant(const Plan& plan, F visit) {
+  std::set<int64_t> seen;
+  each_constant(plan, visit, seen);
 }
 
 }  // namespace
@@ -82,13 +100,14 @@ runtime::Recipes make_recipes(const Plan& plan) {
     recipes.weights.push_back({weight.name, static_cast<int32_t>(weight.type.dtype), numbers(weight.type.sizes),
                                numbers(weight.type.strides), weight.storage_offset, static_cast<int32_t>(weight.kind)});
   }
-  each_constant(plan, [&](const Buffer& buffer, int64_t offset) {
+  each_constant(plan, [&](const Buffer& buffer, int64_t offset, const Loops& program) {
     runtime::RecipeConstant constant;
     constant.offset = offset;
     constant.bytes = buffer.elements.value() * dtype_bytes(buffer.dtype);
     constant.dtype = static_cast<int32_t>(buffer.dtype);
     constant.sizes = buffer.constant_sizes;
-    for (const RecipeStep& step : buffer.recipe) constant.steps.push_back(make_step(step, buffer.name));
+    for (const RecipeStep& step : buffer.recipe) 
+      constant.steps.push_back(make_step(step, buffer.name, program.weights, plan.schedule.loops.weights));
     recipes.constants.push_back(std::move(constant));
   });
   return recipes;
@@ -112,7 +131,7 @@ Result<std::unique_ptr<WeightsMaker>> WeightsMaker::create(const Plan& plan, con
   std::unique_ptr<WeightsMaker> maker(new WeightsMaker);
   maker->recipes_ = &recipes;
   maker->sources_ = std::make_unique<WeightSources>(plan.schedule.loops);
-  each_constant(plan, [&](const Buffer& buffer, int64_t) {
+  each_constant(plan, [&](const Buffer& buffer, int64_t, const Loops&) {
     auto constant = std::make_unique<Constant>();
     constant->buffer = &buffer;
     constant->recipe = &recipes.constants[maker->constants_.size()];

@@ -26,6 +26,10 @@ TensorId insert_before(Loops& loops, TensorId reader, LoopTensor tensor) {
   for (TensorId& id : loops.input_tensors) id = moved(id);
   for (LoopOutput& output : loops.outputs) output.tensor = moved(output.tensor);
   for (SymbolRead& read : loops.symbol_reads) read.tensor = moved(read.tensor);
+  for (LoopCall& call : loops.calls) {
+    for (TensorId& id : call.operands) id = moved(id);
+    for (TensorId& id : call.results) id = moved(id);
+  }
   loops.tensors.insert(loops.tensors.begin() + reader.index, std::move(tensor));
   return reader;
 }

@@ -49,6 +49,11 @@ class Traffic {
       for (const Sym& var : loops) points *= var.node()->extent;
       operations += points * Sym(expression_cost(program_.pool(), value));
     };
+    if (std::holds_alternative<CallKernel>(kernel.work)) {
+      for (const auto* list : {&kernel.reads, &kernel.writes})
+        for (TensorId id : *list) bytes += tensor_bytes(id);
+      return void(kernel.bytes = bytes);
+    }
     if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) {
       for (const Phase* phase : nest->all_phases()) {
         SymList loops = nest->outer;
@@ -125,6 +130,54 @@ void collect_reads(const Program& program, const Kernel& kernel, std::vector<Ten
   for (const StoreTo& store : kernel.epilogue) from(store.value);
 }
 
+Kernel call_kernel(const Loops& loops, const LoopCall& call) {
+  Kernel kernel;
+  CallKernel work;
+  work.function = call.function;
+  work.operands = call.operands;
+  work.results = call.results;
+  work.attributes = call.attributes;
+  kernel.work = std::move(work);
+  kernel.reads = call.operands;
+  kernel.writes = call.results;
+  kernel.device = loops[call.results[0]].device;
+  kernel.where = call.where;
+  kernel.note = call.function;
+  return kernel;
+}
+
+// k3.0.k1: kernel 1 in program 0 of kernel 3.
+void prefix_names(Schedule& schedule, const std::string& prefix) {
+  for (Kernel& kernel : schedule.kernels) {
+    kernel.name = prefix + kernel.name;
+    if (auto* call = std::get_if<CallKernel>(&kernel.work))
+      for (Schedule& body : call->bodies) prefix_names(body, prefix);
+  }
+}
+
+// The programs of calls, each fused by itself. They leave the loops: from here on a call is its kernel.
+Status fuse_bodies(Schedule& schedule, const Target& target, const FuseOptions& options) {
+  for (Kernel& kernel : schedule.kernels) {
+    auto* work = std::get_if<CallKernel>(&kernel.work);
+    if (!work) continue;
+    LoopCall& call = schedule.loops[schedule.loops[work->results[0]].call];
+    for (size_t b = 0; b < call.bodies.size(); ++b) {
+      TD_TRY(Schedule body, fuse_loops(std::move(call.bodies[b]), target, options));
+      prefix_names(body, format("{}.{}.", kernel.name, b));
+      for (std::string& line : body.explanations) schedule.explanations.push_back(std::move(line));
+      work->bodies.push_back(std::move(body));
+    }
+    Sym work_done = 0;
+    for (const Schedule& body : work->bodies)
+      for (const Kernel& inner : body.kernels) work_done += inner.nanoseconds;
+    kernel.nanoseconds = work_done;
+  }
+  for (LoopTensor& tensor : schedule.loops.tensors)
+    if (tensor.kind == TensorKind::called) tensor.kind = TensorKind::computed, tensor.call = {};
+  schedule.loops.calls.clear();
+  return {};
+}
+
 // Kernels after everything that they read; among those that are ready, the one whose first tensor comes first.
 std::vector<Kernel> in_order(std::vector<Kernel> kernels) {
   std::map<TensorId, size_t> writer;
@@ -172,6 +225,11 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
   bool complete = true;
   std::vector<std::string> not_plain;
   for (const Group& group : program.groups) {
+    if (!group.members.empty() && program[group.members[0]].kind == Kind::call) {
+      const LoopCall& call = schedule.loops[schedule.loops[group.members[0]].call];
+      if (call.results.front() == group.members[0]) kernels.push_back(call_kernel(schedule.loops, call));
+      continue;
+    }
     if (group.is_template) {
       if (auto kernel = match_template(program, schedule, group)) {
         kernels.push_back(std::move(*kernel));
@@ -202,6 +260,16 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
   // With its copies it may fit.
   if (wishes.empty()) plain.insert(not_plain.begin(), not_plain.end());
   if (!complete || !wishes.empty() || !not_plain.empty()) return std::nullopt;
+  // A kernel comes after what the symbols in it are read from.
+  std::map<int32_t, std::vector<TensorId>> symbol_sources;
+  for (size_t i = 0; i < program.items.size(); ++i)
+    if (program.items[i].group >= 0)
+      for (TensorId source : program.symbol_sources[i]) symbol_sources[program.items[i].group].push_back(source);
+  for (Kernel& kernel : kernels)
+    if (!kernel.writes.empty())
+      for (TensorId source : symbol_sources[program[kernel.writes[0]].group])
+        if (std::find(kernel.reads.begin(), kernel.reads.end(), source) == kernel.reads.end())
+          kernel.reads.push_back(source);
   join_products(program, schedule, kernels);
   Traffic traffic(program, schedule);
   for (Kernel& kernel : kernels) {
@@ -235,6 +303,7 @@ Result<Schedule> fuse_loops(Loops input, const Target& target, const FuseOptions
   for (int attempt = 0;; ++attempt) {
     std::vector<CopyWish> wishes;
     if (auto schedule = try_fuse(input, target, options, refused, plain, copied, wishes)) {
+      TD_CHECK_OK(fuse_bodies(*schedule, target, options));
       for (const std::string& name : refused)
         if (options.explain)
           schedule->explanations.push_back(format("%{} is not one attention kernel: its operands do not fit", name));

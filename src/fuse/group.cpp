@@ -95,11 +95,13 @@ class Grouper {
     g.members = {id};
     g.is_template = item.kind == Kind::contract;
     g.flexible = item.kind == Kind::map;
-    g.closed = item.kind == Kind::copy;
+    g.closed = item.kind == Kind::copy || item.kind == Kind::call;
+    // What a symbol is read from must be there before any kernel that knows the symbol.
+    for (const SymbolRead& read : loops_.symbol_reads) g.closed |= read.tensor == id;
     std::vector<int> dims = real_dims(program_, id);
     // A scan walks its dim in order, in a kernel of its own.
     std::vector<ExprId> reductions;
-    collect_reductions(program_.pool(), item.body, reductions);
+    if (item.kind != Kind::call) collect_reductions(program_.pool(), item.body, reductions);
     for (ExprId reduction : reductions) {
       const Expr& scan = program_.pool()[reduction];
       if (scan.kind != ExprKind::scan) continue;
@@ -337,7 +339,8 @@ class Grouper {
   // A small map of results that a kernel has at its end is computed there.
   bool join_finish(TensorId id) {
     const int32_t own = program_[id].group;
-    if (program_[id].kind != Kind::map || program_.elements_at_hints(id) > finish_limit) return false;
+    if (program_[id].kind != Kind::map || group(own).closed || program_.elements_at_hints(id) > finish_limit)
+      return false;
     for (const Use& use : program_[id].uses) {
       const int32_t to = program_[use.tensor].group;
       if (to < 0 || !group(to).finishes(use.tensor) || reaches_through_others(to, own)) continue;

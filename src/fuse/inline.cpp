@@ -130,6 +130,7 @@ void classify(Program& program) {
     Item& item = program.items[i];
     if (tensor.kind != TensorKind::computed) {
       item.stored = true;
+      if (tensor.kind == TensorKind::called) item.kind = Kind::call;
       continue;
     }
     item.body = tensor.body;
@@ -159,6 +160,10 @@ void classify(Program& program) {
     program[output.tensor].is_output = true;
     program[output.tensor].stored = true;
   }
+  auto store = [&](TensorId id) { program[id].is_output = program[id].stored = true; };
+  for (const SymbolRead& read : loops.symbol_reads) store(read.tensor);
+  for (const LoopCall& call : loops.calls)
+    for (TensorId operand : call.operands) store(operand);
   program.find_uses();
 }
 
@@ -185,7 +190,7 @@ void inline_maps(Program& program) {
   for (size_t i = 0; i < program.items.size(); ++i) {
     const TensorId id{static_cast<int32_t>(i)};
     Item& item = program.items[i];
-    if (item.kind == Kind::source || item.hidden) continue;
+    if (item.kind == Kind::source || item.kind == Kind::call || item.hidden) continue;
     // Replace loads of tensors that were marked inlined.
     item.body = pool.rewrite(item.body, {}, [&](const Expr& load, const std::vector<ExprId>& index) -> ExprId {
       return program[load.tensor].inlined ? substitute_body(load.tensor, index) : ExprId{};

@@ -53,22 +53,43 @@ void Program::split_var(TensorId id, int var, int64_t divisor) {
   std::vector<ExprId> loads;
   collect_loads(loops.pool, item.body, loads);
   for (ExprId load : loads) item.uses.push_back({loops.pool[load].tensor, loops.pool[load].args});
+  for (TensorId read : symbol_sources[static_cast<size_t>(id.index)]) item.uses.push_back({read, {}});
+}
+
+// Of its sizes, of its body as inlining left it, of its call.
+void Program::find_symbol_sources() {
+  symbol_sources.assign(loops.tensors.size(), {});
+  if (loops.symbol_reads.empty()) return;
+  for (size_t i = 0; i < loops.tensors.size(); ++i) {
+    const LoopTensor& tensor = loops.tensors[i];
+    std::set<std::string> names;
+    for (const Sym& size : tensor.sizes) collect_symbols(size, names);
+    if (items[i].body)
+      for (std::string& name : loops.pool.free_symbols(items[i].body)) names.insert(std::move(name));
+    if (items[i].kind == Kind::call) collect_call_symbols(loops[tensor.call], names);
+    for (const SymbolRead& read : loops.symbol_reads)
+      if (names.contains(read.symbol)) symbol_sources[i].push_back(read.tensor);
+  }
 }
 
 void Program::find_uses() {
+  find_symbol_sources();
   for (Item& item : items) item.readers.clear();
   for (size_t i = 0; i < items.size(); ++i) {
     Item& item = items[i];
     item.uses.clear();
     if (item.kind == Kind::source || item.inlined) continue;
+    const TensorId own{static_cast<int32_t>(i)};
     std::vector<ExprId> loads;
-    collect_loads(loops.pool, item.body, loads);
+    if (item.body) collect_loads(loops.pool, item.body, loads);
+    for (ExprId load : loads) item.uses.push_back({loops.pool[load].tensor, loops.pool[load].args});
+    // Whole tensors, without indices: what a call takes, and what must be there before a size is known.
+    if (item.kind == Kind::call)
+      for (TensorId operand : loops[loops[own].call].operands) item.uses.push_back({operand, {}});
+    for (TensorId read : symbol_sources[i]) item.uses.push_back({read, {}});
     std::set<TensorId> seen;
-    for (ExprId load : loads) {
-      const Expr& expr = loops.pool[load];
-      item.uses.push_back({expr.tensor, expr.args});
-      if (seen.insert(expr.tensor).second) (*this)[expr.tensor].readers.push_back(TensorId{static_cast<int32_t>(i)});
-    }
+    for (const Use& use : item.uses)
+      if (seen.insert(use.tensor).second) (*this)[use.tensor].readers.push_back(own);
   }
 }
 

@@ -17,6 +17,7 @@ enum class Kind : uint8_t {
   reduction,  // a reduce or scan somewhere in the body
   contract,   // the sum of a product of two loads: a matrix product or convolution
   copy,       // a tensor of another device, as it is
+  call,       // a result of a call
 };
 
 // One load of a tensor inside a body.
@@ -95,6 +96,7 @@ struct Program {
   std::vector<CopyWish> wishes = {};
   // Contractions that fit no template: what reads them at other indices than theirs is no epilogue.
   std::set<std::string> plain_epilogue = {};
+  std::vector<std::vector<TensorId>> symbol_sources = {};  // per tensor: what the symbols in it are read from
 
   Item& operator[](TensorId id) { return items[static_cast<size_t>(id.index)]; }
   const Item& operator[](TensorId id) const { return items[static_cast<size_t>(id.index)]; }
@@ -110,6 +112,7 @@ struct Program {
   void say(std::string text) {
     if (explain) explanations.push_back(std::move(text));
   }
+  void find_symbol_sources();
   // Fills uses and readers from the bodies.
   void find_uses();
 };

@@ -403,6 +403,8 @@ Status GraphReader::read_host_value(const std::string& op, const Json& node, con
       failure = std::unexpected(read.error());
     else if (const Sym* sym = std::get_if<Sym>(&*read); sym && sym->is_symbol())
       symbol = sym->symbol_name();
+    else if (sym && sym->kind() == SymKind::call && sym->function() == "from_bits")
+      symbol = sym->args()[0].symbol_name();
   });
   TD_CHECK_OK(document_.status());
   TD_CHECK_OK(failure);

@@ -83,6 +83,8 @@ Status fold(Loops& loops) {
     t.body = {};
   }
   drop_dead(loops);
+  for (LoopCall& call : loops.calls)
+    for (Loops& body : call.bodies) TD_CHECK_OK(fold(body));
   return {};
 }
 

@@ -2,9 +2,11 @@
 #include "interp/interp.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/check.h"
 #include "interp/evaluator.h"
+#include "interp/run_call.h"
 
 namespace toroid {
 namespace {
@@ -33,6 +35,10 @@ Status check_guards(const Loops& loops, const std::map<std::string, int64_t>& sy
   }
   return {};
 }
+
+Result<std::vector<InterpTensor>> run_solved(const Loops& loops, const std::vector<InterpTensor>& inputs,
+                                             const std::map<std::string, int64_t>& solved,
+                                             const InterpOptions& options);
 
 InterpTensor copy_out(const Memory& memory) {
   InterpTensor result{memory.dtype, memory.sizes, {}, {}};
@@ -81,9 +87,30 @@ InterpTensor alias_of(const Evaluator& evaluator, const LoopTensor& input, const
   return result;
 }
 
-Result<std::vector<InterpTensor>> run(const Loops& loops, const std::vector<InterpTensor>& inputs,
-                                      const InterpOptions& options) {
-  TD_TRY(auto solved, solve_symbols(loops, inputs));
+Status run_call(const Loops& loops, const LoopCall& call, Evaluator& evaluator, const InterpOptions& options) {
+  auto run_body = [&](const Loops& body, const std::vector<InterpTensor>& inputs) {
+    // Symbols from outside are known; its own are read inside.
+    return run_solved(body, inputs, evaluator.symbols(), options);
+  };
+  std::vector<InterpTensor> operands;
+  for (TensorId id : call.operands) operands.push_back(copy_out(evaluator.memory(id)));
+  TD_TRY(std::vector<InterpTensor> results, evaluate_call(loops, call, std::move(operands), evaluator, run_body));
+  for (size_t i = 0; i < results.size(); ++i) {
+    auto owner = std::make_shared<InterpTensor>(std::move(results[i]));
+    evaluator.set(call.results[i], Memory{owner->dtype, owner->sizes, row_major(owner->sizes), owner->data.data(), owner});
+  }
+  return {};
+}
+
+// An integer, or a double's bits.
+int64_t symbol_bits(const Memory& memory) {
+  const Scalar value = load_scalar(memory.base, memory.dtype);
+  return is_float(memory.dtype) ? std::bit_cast<int64_t>(value.f) : value.i;
+}
+
+Result<std::vector<InterpTensor>> run_solved(const Loops& loops, const std::vector<InterpTensor>& inputs,
+                                             const std::map<std::string, int64_t>& solved,
+                                             const InterpOptions& options) {
   std::vector<bool> checked(loops.guards.size());
   TD_CHECK_OK(check_guards(loops, solved, checked));
   Evaluator evaluator(loops, options.exact);
@@ -97,6 +124,9 @@ Result<std::vector<InterpTensor>> run(const Loops& loops, const std::vector<Inte
   for (size_t i = 0; i < loops.tensors.size(); ++i) {
     const TensorId id{static_cast<int32_t>(i)};
     switch (loops.tensors[i].kind) {
+      case TensorKind::called:
+        if (!evaluator.has(id)) TD_CHECK_OK(run_call(loops, loops[loops.tensors[i].call], evaluator, options));
+        break;
       case TensorKind::input: break;
       case TensorKind::weight: evaluator.set_weight(id); break;
       case TensorKind::constant: evaluator.set_constant(id); break;
@@ -105,7 +135,7 @@ Result<std::vector<InterpTensor>> run(const Loops& loops, const std::vector<Inte
     for (const SymbolRead& read : loops.symbol_reads) {
       if (read.tensor != id) continue;
       const Memory& memory = evaluator.memory(id);
-      const int64_t value = load_scalar(memory.base, memory.dtype).i;
+      const int64_t value = symbol_bits(memory);
       for (const SymbolInfo& info : loops.symbols)
         if (info.name == read.symbol) TD_CHECK_OK(check_range(info, value, format("`{}`", read.symbol)));
       evaluator.set_symbol(read.symbol, value);
@@ -127,6 +157,12 @@ Result<std::vector<InterpTensor>> run(const Loops& loops, const std::vector<Inte
     }
   }
   return results;
+}
+
+Result<std::vector<InterpTensor>> run(const Loops& loops, const std::vector<InterpTensor>& inputs,
+                                      const InterpOptions& options) {
+  TD_TRY(auto solved, solve_symbols(loops, inputs));
+  return run_solved(loops, inputs, solved, options);
 }
 
 }  // namespace

@@ -21,7 +21,9 @@ struct LoopsHead {
   std::unordered_map<std::string, TensorId> tensors;
   Lexer lexer;  // at the token behind the head
 };
-Result<LoopsHead> parse_head(std::string_view text, std::string_view form);
+Result<LoopsHead> parse_head(Lexer lexer, std::string_view form);
+
+std::string indented(std::string_view text, int columns);  // each line
 
 Device device_from_text(const std::string& text);  // "cpu", "cuda:1"
 Where where_from_text(const std::string& text);    // "encoder.fc, model.py:12", "encoder.fc", "model.py:12"

@@ -8,6 +8,7 @@
 #pragma once
 #include <deque>
 #include <functional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -21,6 +22,7 @@ namespace toroid {
 
 using ExprId = Id<struct ExprTag>;
 using TensorId = Id<struct LoopTensorTag>;
+using CallId = Id<struct CallTag>;
 
 enum class ScalarOp : uint8_t {
 #define SCALAR_OP(name, args, type) name,
@@ -135,7 +137,7 @@ class ExprPool {
 // The extent of an index variable.
 Sym extent_of(const Sym& var);
 
-enum class TensorKind : uint8_t { input, weight, constant, computed };
+enum class TensorKind : uint8_t { input, weight, constant, computed, called };
 
 struct LoopTensor {
   std::string name;  // as in the graph; helpers of a lowering are name.mean, name.max
@@ -144,6 +146,7 @@ struct LoopTensor {
   SymList sizes;
   SymList vars;     // computed: one index variable per dim (i0 in s0, …)
   ExprId body;      // computed
+  CallId call;      // called: which call gives it
   SymList strides;  // input, weight: memory layout; computed: the layout the graph's value has in PyTorch (a wish)
   Device device;
   int32_t input = -1;           // input: position in Loops::inputs
@@ -163,7 +166,24 @@ struct LoopOutput {
   Sym offset = 0;
 };
 
-// A symbol whose value is read from a computed tensor of one element (an integer or bool) once that is there.
+// What is no loop nest: whole tensors in, whole tensors (row-major) out. `function` is one of the library (calls.h, e.g.
+// "nonzero"), a plug-in's op ("my::op"), or control flow over programs of its own, each of which reads operands as its
+// inputs and gives its outputs:
+//   cond   operands...; attributes: the condition, or none when operand 0 is it; bodies: if true, if false
+//   while  carried..., others...; attributes: how many are carried; bodies: the condition, the step
+//   scan   carried..., walked..., others...; attributes: how many are carried, how many are walked along dim 0, how many
+//          steps, 1 for backwards; body: the step, which gives the carried ones and then a row of each other result
+struct Loops;
+struct LoopCall {
+  std::string function;
+  std::vector<TensorId> operands, results;
+  SymList attributes;  // a float is a call over doubles, as in sym.h
+  std::vector<Loops> bodies;
+  Where where;
+};
+
+// A symbol whose value is read from a tensor of one element (an integer, a bool, or a double as its bits) once that is
+// there.
 struct SymbolRead {
   std::string symbol;
   TensorId tensor;
@@ -179,6 +199,7 @@ struct Loops {
   // Inputs in their order, then weights in the order of `weights` (those in use), then the rest, producers before
   // users.
   std::vector<LoopTensor> tensors;
+  std::vector<LoopCall> calls;  // in the order of their results
   std::vector<SymbolRead> symbol_reads;
   std::vector<Weight> weights;
   std::vector<Storage> storages;
@@ -186,6 +207,8 @@ struct Loops {
   std::string in_spec, out_spec;
   ExprPool pool;
 
+  LoopCall& operator[](CallId id) { return calls[static_cast<size_t>(id.index)]; }
+  const LoopCall& operator[](CallId id) const { return calls[static_cast<size_t>(id.index)]; }
   LoopTensor& operator[](TensorId id) { return tensors[static_cast<size_t>(id.index)]; }
   const LoopTensor& operator[](TensorId id) const { return tensors[static_cast<size_t>(id.index)]; }
   TensorId add(LoopTensor tensor);
@@ -201,6 +224,10 @@ void verify_loops(const Loops& loops);
 // Removes tensors that no output needs (inputs stay) and expressions that no tensor uses. Tensor and expression ids
 // change.
 void drop_dead(Loops& loops);
+// The symbols that a call needs from outside: in its attributes, in the programs it runs.
+void collect_call_symbols(const LoopCall& call, std::set<std::string>& names);
+// The tensors that a computed or called tensor is made from, each once.
+std::vector<TensorId> sources_of(const Loops& loops, TensorId id);
 // The tensors that id loads from, each once.
 std::vector<TensorId> loaded_tensors(const Loops& loops, ExprId id);
 

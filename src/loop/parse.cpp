@@ -41,15 +41,12 @@ namespace {
 
 class Parser {
  public:
-  explicit Parser(std::string_view text) : lexer_(text) {}
+  explicit Parser(Lexer lexer) : lexer_(std::move(lexer)) {}
 
   Result<Loops> parse() {
-    TD_CHECK_OK(parse_signature("loops"));
-    while (!lexer_.at("}")) TD_CHECK_OK(parse_statement());
-    TD_CHECK_OK(lexer_.expect("}"));
+    TD_TRY(Loops loops, parse_program());
     if (!lexer_.at_end()) return fail(lexer_.error("expected the end"));
-    if (!returned_) return fail(lexer_.error("no `return`"));
-    return std::move(loops_);
+    return loops;
   }
 
   Result<LoopsHead> parse_head(std::string_view form) {
@@ -60,6 +57,13 @@ class Parser {
   }
 
  private:
+  Result<Loops> parse_program() {
+    TD_CHECK_OK(parse_signature("loops"));
+    while (!lexer_.at("}")) TD_CHECK_OK(parse_statement());
+    TD_CHECK_OK(lexer_.expect("}"));
+    if (!returned_) return fail(lexer_.error("no `return`"));
+    return std::move(loops_);
+  }
   Status parse_signature(std::string_view form) {
     TD_CHECK_OK(lexer_.expect(form));
     TD_TRY(loops_.name, lexer_.expect_kind(TokenKind::global, "a name"));
@@ -225,6 +229,7 @@ class Parser {
     TD_TRY(std::string name, lexer_.expect_kind(TokenKind::value, "a tensor"));
     if (declarations_ && lexer_.at(":")) return parse_declared(std::move(name));
     if (!declarations_ && lexer_.at("[")) return parse_computed(std::move(name));
+    if (lexer_.at(":")) return parse_call(std::move(name));
     TD_CHECK_OK(lexer_.expect("="));
     return lexer_.accept("data") ? parse_data(std::move(name)) : parse_weight(std::move(name));
   }
@@ -303,6 +308,50 @@ class Parser {
     TD_TRY(TensorType type, parse_type());
     tensor.where = parse_where();
     TD_TRY([[maybe_unused]] TensorId defined, define(std::move(tensor), std::move(type)));
+    return {};
+  }
+
+  // %r: f32[4], %s: i64[4] = call "f" (%x) [2, s0]  @ where, then the programs that it runs
+  Status parse_call(std::string name) {
+    const CallId id{static_cast<int32_t>(loops_.calls.size())};
+    LoopCall call;
+    std::vector<std::pair<std::string, TensorType>> results;
+    for (;;) {
+      TD_CHECK_OK(lexer_.expect(":"));
+      TD_TRY(TensorType type, parse_type());
+      results.emplace_back(std::move(name), std::move(type));
+      if (!lexer_.accept(",")) break;
+      TD_TRY(name, lexer_.expect_kind(TokenKind::value, "a tensor"));
+    }
+    TD_CHECK_OK(lexer_.expect("="));
+    TD_CHECK_OK(lexer_.expect("call"));
+    TD_TRY(call.function, lexer_.expect_kind(TokenKind::string, "a function's name"));
+    TD_CHECK_OK(lexer_.expect("("));
+    while (!lexer_.accept(")")) {
+      if (!call.operands.empty()) TD_CHECK_OK(lexer_.expect(","));
+      TD_TRY(TensorId operand, parse_tensor_name());
+      call.operands.push_back(operand);
+    }
+    if (lexer_.at("[")) {
+      TD_TRY(call.attributes, parse_sizes());
+    }
+    call.where = parse_where();
+    while (lexer_.at("loops")) {
+      Parser inner(lexer_);
+      TD_TRY(Loops body, inner.parse_program());
+      call.bodies.push_back(std::move(body));
+      lexer_ = inner.lexer_;
+    }
+    for (auto& [result, type] : results) {
+      LoopTensor tensor;
+      tensor.name = std::move(result);
+      tensor.kind = TensorKind::called;
+      tensor.call = id;
+      tensor.where = call.where;
+      TD_TRY(TensorId defined, define(std::move(tensor), std::move(type)));
+      call.results.push_back(defined);
+    }
+    loops_.calls.push_back(std::move(call));
     return {};
   }
 
@@ -478,7 +527,7 @@ class Parser {
 
 }  // namespace
 
-Result<Loops> parse_loops(std::string_view text) { return Parser(text).parse(); }
-Result<LoopsHead> parse_head(std::string_view text, std::string_view form) { return Parser(text).parse_head(form); }
+Result<Loops> parse_loops(std::string_view text) { return Parser(Lexer(text)).parse(); }
+Result<LoopsHead> parse_head(Lexer lexer, std::string_view form) { return Parser(std::move(lexer)).parse_head(form); }
 
 }  // namespace toroid

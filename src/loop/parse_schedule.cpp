@@ -23,13 +23,22 @@ class Parser {
     TD_CHECK_OK(parse_kernels());
     return std::move(schedule_);
   }
+  const Lexer& lexer() const { return lexer_; }
 
   Result<Plan> plan() {
     TD_CHECK_OK(parse_storage());
     Plan plan;
+    planned_ = true;
     TD_CHECK_OK(parse_sums(plan));
     TD_CHECK_OK(lexer_.expect("}"));
     TD_CHECK_OK(parse_kernels());
+    for (size_t a = 0; a < plan.arenas.size(); ++a) {
+      if (arenas_after_[a].empty()) continue;
+      auto found = std::ranges::find(schedule_.kernels, arenas_after_[a], &Kernel::name);
+      if (found == schedule_.kernels.end()) return fail(error(format("no kernel `@{}`", arenas_after_[a])));
+      plan.arenas[a].after = static_cast<int32_t>(found - schedule_.kernels.begin());
+    }
+    plan.bodies = std::move(bodies_);
     plan.offsets = std::move(offsets_);
     plan.schedule = std::move(schedule_);
     list_operations(plan);
@@ -240,10 +249,17 @@ class Parser {
       Arena arena;
       TD_TRY(arena.bytes, parse_size());
       TD_TRY(arena.device, parse_device());
+      std::string after;
+      if (lexer_.accept("after")) {
+        TD_TRY(after, lexer_.expect_kind(TokenKind::global, "a kernel"));
+      }
+      arenas_after_.push_back(std::move(after));
       plan.arenas.push_back(std::move(arena));
     }
     // Streams and operations follow from the kernels and copies.
-    while (lexer_.at("stream") || lexer_.at("launch") || lexer_.at("copy") || lexer_.at("wait")) lexer_.rest_of_line();
+    while (lexer_.at("stream") || lexer_.at("launch") || lexer_.at("copy") || lexer_.at("wait") ||
+           lexer_.at("read"))
+      lexer_.rest_of_line();
     for (auto [word, field] :
          {std::pair("peak", &Plan::peak_bytes), std::pair("lower_bound", &Plan::lower_bound_bytes),
           std::pair("weights", &Plan::weights_bytes), std::pair("mutated", &Plan::mutated_bytes),
@@ -256,7 +272,8 @@ class Parser {
   // ---- kernels ------------------------------------------------------------------------------------------------------
 
   Status parse_kernels() {
-    while (!lexer_.at_end()) {
+    // A call's program ends where the call's text goes on.
+    while (!lexer_.at_end() && !lexer_.at("}")) {
       TD_CHECK_OK(lexer_.expect("kernel"));
       Kernel kernel;
       locals_.clear();
@@ -272,6 +289,8 @@ class Parser {
         TD_CHECK_OK(parse_conv(kernel, scope));
       } else if (lexer_.accept("attention")) {
         TD_CHECK_OK(parse_attention(kernel, scope));
+      } else if (lexer_.accept("call")) {
+        TD_CHECK_OK(parse_call(kernel));
       } else {
         LoopKernel nest;
         TD_CHECK_OK(parse_nest(nest));
@@ -631,7 +650,45 @@ class Parser {
     return {};
   }
 
+  // call "f" (%x) to (%y) [attributes] scratch @s, then { the programs }
+  Status parse_call(Kernel& kernel) {
+    CallKernel work;
+    TD_TRY(work.function, lexer_.expect_kind(TokenKind::string, "a function's name"));
+    for (std::vector<TensorId>* list : {&work.operands, &work.results}) {
+      if (list == &work.results) TD_CHECK_OK(lexer_.expect("to"));
+      TD_CHECK_OK(lexer_.expect("("));
+      while (!lexer_.accept(")")) {
+        if (!list->empty()) TD_CHECK_OK(lexer_.expect(","));
+        TD_TRY(TensorId id, parse_stored());
+        list->push_back(id);
+      }
+    }
+    TD_TRY(work.attributes, parse_sizes());
+    if (lexer_.accept("scratch")) {
+      TD_TRY(work.scratch, parse_buffer_name());
+    }
+    while (lexer_.accept("body")) {
+      TD_CHECK_OK(lexer_.expect("{"));
+      TD_TRY(LoopsHead head, parse_head(lexer_, planned_ ? "plan" : "schedule"));
+      Parser inner(std::move(head));
+      if (planned_) {
+        TD_TRY(Plan body, inner.plan());
+        bodies_[static_cast<int32_t>(schedule_.kernels.size())].push_back(std::move(body));
+      } else {
+        TD_TRY(Schedule body, inner.schedule());
+        work.bodies.push_back(std::move(body));
+      }
+      lexer_ = inner.lexer();
+      TD_CHECK_OK(lexer_.expect("}"));
+    }
+    kernel.work = std::move(work);
+    return {};
+  }
+
   Lexer lexer_;
+  bool planned_ = false;
+  std::vector<std::string> arenas_after_;
+  std::map<int32_t, std::vector<Plan>> bodies_;
   Schedule schedule_;
   Scope symbols_;
   std::unordered_map<std::string, TensorId> tensors_;
@@ -643,13 +700,19 @@ class Parser {
 }  // namespace
 
 Result<Schedule> parse_schedule(std::string_view text) {
-  TD_TRY(LoopsHead head, parse_head(text, "schedule"));
-  return Parser(std::move(head)).schedule();
+  TD_TRY(LoopsHead head, parse_head(Lexer(text), "schedule"));
+  Parser parser(std::move(head));
+  TD_TRY(Schedule schedule, parser.schedule());
+  if (!parser.lexer().at_end()) return fail(parser.lexer().error("expected a kernel"));
+  return schedule;
 }
 
 Result<Plan> parse_plan(std::string_view text) {
-  TD_TRY(LoopsHead head, parse_head(text, "plan"));
-  return Parser(std::move(head)).plan();
+  TD_TRY(LoopsHead head, parse_head(Lexer(text), "plan"));
+  Parser parser(std::move(head));
+  TD_TRY(Plan plan, parser.plan());
+  if (!parser.lexer().at_end()) return fail(parser.lexer().error("expected a kernel"));
+  return plan;
 }
 
 }  // namespace toroid

@@ -221,6 +221,9 @@ class Printer {
   void parts(std::string_view form, const std::vector<bool>* declared) {
     header(form);
     weights();
+    // Inputs have no line of their own, and yet may be what a symbol is read from.
+    for (TensorId id : loops_.input_tensors)
+      if (id.valid()) reads(id);
     for (size_t i = 0; i < loops_.tensors.size(); ++i) tensor(TensorId{static_cast<int32_t>(i)}, declared);
     for (const Guard& guard : loops_.guards)
       line(format("guard {}{}", to_string(guard.condition), guard.text.empty() ? "" : " " + quoted(guard.text)));
@@ -289,6 +292,12 @@ class Printer {
       std::string vars;
       for (const Sym& var : t.vars) vars += (vars.empty() ? "" : ", ") + var.symbol_name();
       text = format("%{}[{}] = {}", t.name, vars, ExprPrinter(loops_).body(t.body));
+    } else if (t.kind == TensorKind::called && declared) {
+      if (!(*declared)[static_cast<size_t>(id.index)]) return;
+      text = "%" + t.name;
+    } else if (t.kind == TensorKind::called) {
+      if (loops_[t.call].results.front() == id) call(loops_[t.call]);
+      return reads(id);
     } else if (t.kind == TensorKind::constant) {
       text = format("%{} = data {{{}}}", t.name, data_text(t));
     } else {
@@ -297,8 +306,24 @@ class Printer {
     append(text, " : {}", type_text(t));
     if (std::string where = t.where.text(); !where.empty()) text += "  @ " + where;
     line(text);
+    reads(id);
+  }
+  void reads(TensorId id) {
     for (const SymbolRead& read : loops_.symbol_reads)
-      if (read.tensor == id) line(format("{} = item %{}", read.symbol, t.name));
+      if (read.tensor == id) line(format("{} = item %{}", read.symbol, loops_[id].name));
+  }
+
+  // %r: f32[4], %s: i64[4] = call "f" (%x) [2, s0]
+  void call(const LoopCall& call) {
+    std::string results, operands;
+    for (TensorId id : call.results)
+      append(results, "{}%{}: {}", results.empty() ? "" : ", ", loops_[id].name, type_text(loops_[id]));
+    for (TensorId id : call.operands) append(operands, "{}%{}", operands.empty() ? "" : ", ", loops_[id].name);
+    std::string text = format("{} = call {} ({})", results, quoted(call.function), operands);
+    if (!call.attributes.empty()) append(text, " [{}]", to_string(call.attributes));
+    if (std::string where = call.where.text(); !where.empty()) text += "  @ " + where;
+    line(text);
+    for (const Loops& body : call.bodies) out_ += indented(print_loops(body), 4);
   }
 
   static std::string data_text(const LoopTensor& t) {
@@ -356,5 +381,16 @@ std::string print_head(const Loops& loops, std::string_view form, const std::vec
   return Printer(loops).head(form, declared);
 }
 std::string print_loops(const Loops& loops) { return Printer(loops).print(); }
+
+std::string indented(std::string_view text, int columns) {
+  std::string out;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size() - 1) + 1;
+    if (text[0] != '\n') out.append(static_cast<size_t>(columns), ' ');
+    out.append(text.substr(0, end));
+    text.remove_prefix(end);
+  }
+  return out;
+}
 
 }  // namespace toroid

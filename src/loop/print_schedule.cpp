@@ -20,7 +20,8 @@ class KernelPrinter {
   KernelPrinter(const Schedule& schedule, const std::vector<std::string>& buffers)
       : schedule_(schedule), loops_(schedule.loops), buffers_(buffers) {}
 
-  std::string kernel(const Kernel& kernel) {
+  // `bodies`: the plans of a call's programs, where there are any yet.
+  std::string kernel(const Kernel& kernel, const std::vector<Plan>* bodies) {
     out_.clear();
     append(out_, "kernel @{} (", kernel.name);
     std::string separator;
@@ -36,6 +37,7 @@ class KernelPrinter {
       matmul(*work, kernel.epilogue);
     else
       epilogue(kernel.epilogue);
+    if (auto* work = std::get_if<CallKernel>(&kernel.work)) call(*work, bodies);
     if (!kernel.note.empty()) line(1, "note " + quoted(kernel.note));
     line(1, format("flops {} bytes {} nanoseconds {}", to_string(kernel.flops), to_string(kernel.bytes),
                    to_string(kernel.nanoseconds)));
@@ -159,6 +161,17 @@ class KernelPrinter {
     if (work.score) line(1, format("score {}", print_expr(loops_, work.score, 1)));
   }
 
+  void call(const CallKernel& work, const std::vector<Plan>* bodies) {
+    std::string operands, results;
+    for (TensorId id : work.operands) append(operands, "{}%{}", operands.empty() ? "" : ", ", loops_[id].name);
+    for (TensorId id : work.results) append(results, "{}%{}", results.empty() ? "" : ", ", loops_[id].name);
+    line(1, format("call {} ({}) to ({}) [{}]{}", quoted(work.function), operands, results, to_string(work.attributes),
+                   work.scratch ? " scratch @" + buffer(work.scratch) : ""));
+    for (const Schedule& body : work.bodies) out_ += "  body {\n" + indented(print_schedule(body), 4) + "  }\n";
+    if (bodies)
+      for (const Plan& body : *bodies) out_ += "  body {\n" + indented(print_plan(body), 4) + "  }\n";
+  }
+
   const Schedule& schedule_;
   const Loops& loops_;
   const std::vector<std::string>& buffers_;
@@ -274,6 +287,7 @@ std::string operation_text(const Schedule& schedule, const Operation& operation)
       return format("copy %{} to %{} on {}", schedule.loops[schedule.copies[subject].from].name,
                     schedule.loops[schedule.copies[subject].to].name, operation.stream);
     case Operation::Kind::wait: return format("wait {} on {}", operation.subject, operation.stream);
+    case Operation::Kind::read: return format("read {} on {}", schedule.loops.symbol_reads[subject].symbol, operation.stream);
   }
   return "";
 }
@@ -284,7 +298,8 @@ std::string whole_text(const Schedule& schedule, const Plan* plan) {
   out += storage_text(schedule, names, plan ? &plan->offsets : nullptr);
   if (plan) {
     for (const Arena& arena : plan->arenas)
-      append(out, "  arena {}{}\n", to_string(arena.bytes), on_device(arena.device));
+      append(out, "  arena {}{}{}\n", to_string(arena.bytes), on_device(arena.device),
+             arena.after < 0 ? "" : format(" after @{}", schedule.kernels[static_cast<size_t>(arena.after)].name));
     // On one stream the operations are the kernels in order.
     for (const Device& device : plan->streams)
       if (plan->streams.size() > 1) append(out, "  stream {}\n", quoted(to_string(device)));
@@ -296,7 +311,10 @@ std::string whole_text(const Schedule& schedule, const Plan* plan) {
   }
   out += "}\n";
   KernelPrinter printer(schedule, names);
-  for (const Kernel& kernel : schedule.kernels) out += "\n" + printer.kernel(kernel);
+  for (size_t k = 0; k < schedule.kernels.size(); ++k) {
+    auto bodies = plan ? plan->bodies.find(static_cast<int32_t>(k)) : std::map<int32_t, std::vector<Plan>>::const_iterator();
+    out += "\n" + printer.kernel(schedule.kernels[k], plan && bodies != plan->bodies.end() ? &bodies->second : nullptr);
+  }
   return out;
 }
 

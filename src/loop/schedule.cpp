@@ -2,12 +2,32 @@
 #include "loop/schedule.h"
 
 #include <algorithm>
+#include <set>
 
 namespace toroid {
 
 BufferId Schedule::add(Buffer buffer) {
   buffers.push_back(std::move(buffer));
   return BufferId{static_cast<int32_t>(buffers.size()) - 1};
+}
+
+// The kernel that writes a tensor; -1 where none does.
+static int32_t writer_of(const Schedule& schedule, TensorId tensor) {
+  for (size_t k = 0; k < schedule.kernels.size(); ++k) {
+    const std::vector<TensorId>& writes = schedule.kernels[k].writes;
+    if (std::find(writes.begin(), writes.end(), tensor) != writes.end()) return static_cast<int32_t>(k);
+  }
+  return -1;
+}
+
+int32_t known_after(const Schedule& schedule, const Sym& sym) {
+  int32_t after = -1;
+  if (sym.is_constant() || schedule.loops.symbol_reads.empty()) return after;
+  std::set<std::string> names;
+  collect_symbols(sym, names);
+  for (const SymbolRead& read : schedule.loops.symbol_reads)
+    if (names.contains(read.symbol)) after = std::max(after, writer_of(schedule, read.tensor));
+  return after;
 }
 
 void list_operations(Plan& plan) {
@@ -22,6 +42,12 @@ void list_operations(Plan& plan) {
     if (before != stream) plan.operations.push_back({Operation::Kind::wait, stream, before});
     plan.operations.push_back({kind, stream, static_cast<int32_t>(subject)});
   };
+  // A symbol is read once its tensor is there; what no kernel writes is there from the start.
+  auto reads_after = [&](int32_t k) {
+    for (size_t r = 0; r < schedule.loops.symbol_reads.size(); ++r)
+      if (writer_of(schedule, schedule.loops.symbol_reads[r].tensor) == k) add(Operation::Kind::read, Device{}, r);
+  };
+  reads_after(-1);
   size_t copy = 0;
   for (size_t k = 0; k <= schedule.kernels.size(); ++k) {
     for (; copy < schedule.copies.size() && schedule.copies[copy].before <= static_cast<int32_t>(k); ++copy) {
@@ -29,7 +55,9 @@ void list_operations(Plan& plan) {
       const Device& to = schedule.loops[schedule.copies[copy].to].device;
       add(Operation::Kind::copy, to == Device{} ? from : to, copy);
     }
-    if (k < schedule.kernels.size()) add(Operation::Kind::launch, schedule.kernels[k].device, k);
+    if (k == schedule.kernels.size()) break;
+    add(Operation::Kind::launch, schedule.kernels[k].device, k);
+    reads_after(static_cast<int32_t>(k));
   }
 }
 

@@ -9,6 +9,7 @@
 // Grammar of the whole text: docs/grammar-schedule.md. Expressions live in the pool of the Loops that the schedule was
 // made from; loads name tensors, and `places` says where a tensor lies.
 #pragma once
+#include <map>
 #include <string_view>
 #include <variant>
 
@@ -147,9 +148,20 @@ struct AttentionKernel {
   DType dtype = DType::f32;
 };
 
+// A call (LoopCall): its programs are scheduled on their own, with kernels of their own. Every tensor lies as its place
+// says; a program's inputs and outputs are row-major.
+struct Schedule;
+struct CallKernel {
+  std::string function;
+  std::vector<TensorId> operands, results;
+  SymList attributes;
+  std::vector<Schedule> bodies;
+  BufferId scratch;  // what its programs work in; from the plan on, where they need anything
+};
+
 struct Kernel {
   std::string name;  // k0, k1, …
-  std::variant<LoopKernel, MatmulKernel, ConvKernel, AttentionKernel> work;
+  std::variant<LoopKernel, MatmulKernel, ConvKernel, AttentionKernel, CallKernel> work;
   // Templates: what happens to the accumulator (local 0; several of a matrix product: locals 0, 1, …).
   std::vector<StoreTo> epilogue;
   std::vector<TensorId> reads, writes;
@@ -183,24 +195,28 @@ struct Schedule {
   BufferId add(Buffer buffer);
 };
 
-// The memory for a device's temporaries.
+// The memory for a device's temporaries whose sizes are known at the same time: from the start, or once the symbols are
+// read that follow a kernel.
 struct Arena {
   Device device;
   Sym bytes = 0;
+  int32_t after = -1;  // position of that kernel
 };
 
 // One entry of the plan's list. Each device works through a queue of its own, its stream; where the list goes on to
 // another stream, that one first waits for the stream before it.
 struct Operation {
-  enum class Kind : uint8_t { launch, copy, wait } kind = Kind::launch;
+  enum class Kind : uint8_t { launch, copy, wait, read } kind = Kind::launch;
   int32_t stream = 0;
-  int32_t subject = 0;  // launch: the kernel; copy: of Schedule::copies; wait: the stream that must have come this far
+  int32_t subject = 0;  // launch: the kernel; copy: of Schedule::copies; wait: the stream that must have come this far;
+                        // read: of Loops::symbol_reads
 };
 
-// Every temporary at an offset of its device's arena, and what that costs.
+// Every temporary at an offset of its arena, and what that costs.
 struct Plan {
   Schedule schedule;
-  std::vector<Sym> offsets;   // per buffer: bytes in the arena (temporaries) or in weights.bin (constants)
+  std::map<int32_t, std::vector<Plan>> bodies;  // of the kernels that are calls; their schedules lie here
+  std::vector<Sym> offsets;   // per buffer: bytes in its arena (temporaries) or in weights.bin (constants)
   std::vector<Arena> arenas;  // of the devices that have temporaries
   std::vector<Device> streams;
   std::vector<Operation> operations;
@@ -215,6 +231,9 @@ struct Plan {
 // Fills streams and operations from the schedule: a copy runs on the stream of the device that it goes to, or comes
 // from when it goes to the CPU.
 void list_operations(Plan& plan);
+
+// The position of the kernel after which every symbol in `sym` has its value: -1 from the start.
+int32_t known_after(const Schedule& schedule, const Sym& sym);
 
 std::string print_schedule(const Schedule& schedule);
 std::string print_plan(const Plan& plan);

@@ -7,6 +7,8 @@
 // symbol
 //   than those and the declared ones.
 // - A constant tensor has as many bytes as its sizes say; its sizes are constants.
+// - A call has results, which stand together and are row-major; it reads only what stands before them. Its programs are
+//   right by themselves, read and give what head of LoopCall in loops.h says, and write nothing back.
 // - Strides are as many as sizes. Outputs, symbol reads, mutation targets and aliases name what exists; a symbol is
 // read from
 //   a tensor of one integer or bool.
@@ -54,6 +56,35 @@ void verify_body(const Loops& loops, size_t at, const std::set<std::string>& dec
 
 }  // namespace
 
+namespace {
+
+void verify_call(const Loops& loops, size_t at) {
+  const CallId id{static_cast<int32_t>(at)};
+  const LoopCall& call = loops[id];
+  TD_CHECK(!call.results.empty(), "call {} of `{}` gives nothing", at, call.function);
+  for (TensorId result : call.results) {
+    TD_CHECK(result.valid() && loops[result].kind == TensorKind::called && loops[result].call == id,
+             "a result of `{}` is not its result", call.function);
+    TD_CHECK(same_list(loops[result].strides, contiguous_strides(loops[result].sizes)), "`%{}` is not row-major",
+             loops[result].name);
+    for (TensorId operand : call.operands)
+      TD_CHECK(operand.valid() && operand < call.results.front(), "`%{}` is called with what is not before it",
+               loops[result].name);
+  }
+  for (const Loops& body : call.bodies) {
+    verify_loops(body);
+    for (const LoopOutput& output : body.outputs)
+      TD_CHECK(output.target.mutates == GraphOutput::Mutates::nothing && output.alias_input < 0 && output.tensor,
+               "`{}` of `{}` gives what is no tensor of its own", body.name, call.function);
+    TD_CHECK(call.function == "cond" || body.inputs.size() == call.operands.size(), "`{}` takes {} inputs of {}",
+             body.name, body.inputs.size(), call.operands.size());
+    TD_CHECK((call.function == "while" && &body == &call.bodies.front()) || body.outputs.size() == call.results.size(),
+             "`{}` gives {} of {} results", body.name, body.outputs.size(), call.results.size());
+  }
+}
+
+}  // namespace
+
 void verify_loops(const Loops& loops) {
   std::set<std::string> declared, names;
   for (const SymbolInfo& info : loops.symbols) TD_CHECK(declared.insert(info.name).second, "`{}` twice", info.name);
@@ -87,11 +118,13 @@ void verify_loops(const Loops& loops) {
                "`%{}` has {} bytes", t.name, t.data.size());
     }
   }
+  for (size_t c = 0; c < loops.calls.size(); ++c) verify_call(loops, c);
   auto exists = [&](TensorId id) { return id.valid() && static_cast<size_t>(id.index) < loops.tensors.size(); };
   for (const SymbolRead& read : loops.symbol_reads) {
     TD_CHECK(exists(read.tensor) && declared.contains(read.symbol), "`{}` is read from nowhere", read.symbol);
     const LoopTensor& t = loops[read.tensor];
-    TD_CHECK(proves_eq(product(t.sizes), 1) && !is_float(t.dtype), "`{}` is read from `%{}`", read.symbol, t.name);
+    TD_CHECK(proves_eq(product(t.sizes), 1) && (!is_float(t.dtype) || t.dtype == DType::f64),
+             "`{}` is read from `%{}`", read.symbol, t.name);
   }
   for (const LoopOutput& output : loops.outputs) {
     const GraphOutput& target = output.target;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "ops/body.h"
 #include "ops/loop_builder.h"
 #include "ops/op_table.h"
 #include "ops/schema.h"
@@ -40,11 +41,25 @@ class Lowering {
     loops_.out_spec = graph.out_spec;
   }
 
+  // A program that a call runs: `tensors` are its inputs in `body`, by start_body.
+  Lowering(const Graph& graph, Loops body, const std::vector<TensorId>& tensors)
+      : graph_(graph), loops_(std::move(body)), values_(graph.values.size()), aliases_(graph.values.size()), nested_(true) {
+    loops_.guards = graph.guards;
+    builder_.emplace(loops_);
+    for (size_t i = 0; i < graph.inputs.size(); ++i) value(graph.inputs[i].value) = builder_->read(tensors[i]);
+  }
+
   Result<Loops> run() {
-    sources();
+    if (!nested_) sources();
     for (const Node& node : graph_.nodes) TD_CHECK_OK(lower(node));
     if (!unsupported_.empty()) return fail(unsupported());
-    for (const GraphOutput& output : graph_.outputs) add_output(output);
+    for (const GraphOutput& output : graph_.outputs) {
+      if (nested_) {
+        TD_CHECK_OK(add_nested_output(output));
+      } else {
+        add_output(output);
+      }
+    }
     drop_dead(loops_);
     return std::move(loops_);
   }
@@ -88,6 +103,10 @@ class Lowering {
       for (size_t k = 1; k < users[w].size(); ++k) sources_.push_back({users[w][k], sources_.back().second});
     }
     builder_.emplace(loops_);
+    std::set<WeightId> written;
+    for (const GraphOutput& output : graph_.outputs)
+      if (output.mutates == GraphOutput::Mutates::weight) written.insert(output.weight);
+    builder_->set_written(std::move(written));
     for (auto [id, tensor] : sources_) value(id) = builder_->read(tensor);
   }
 
@@ -119,6 +138,7 @@ class Lowering {
     if (!ready) return {};
     if (complex) return refuse(node, "complex numbers"), Status{};
     if (node.op == "aten._local_scalar_dense.default" || node.op == "aten.item.default") return lower_item(node);
+    if (node.op.starts_with("higher_order.")) return lower_control(node);
     const Schema* schema = find_schema(node.op);
     if (!row || !row->lower_rule || !schema) return refuse(node, ""), Status{};
 
@@ -129,19 +149,23 @@ class Lowering {
     auto results = row->lower_rule(*builder_, call);
     if (!results && results.error().kind == Kind::unsupported_op) return refuse(node, results.error().text), Status{};
     if (!results) return fail(std::move(results.error()).with("at " + node_text(graph_, node)));
-    TD_CHECK(results->size() >= node.outputs.size(), "`{}` lowered to {} results of {}", node.op, results->size(),
+    take_results(node, *results, before, row->views(call));
+    return {};
+  }
+
+  void take_results(const Node& node, std::vector<LoopValue>& results, size_t before, bool view) {
+    TD_CHECK(results.size() >= node.outputs.size(), "`{}` lowered to {} results of {}", node.op, results.size(),
              node.outputs.size());
     // What the row made lies where its result does.
     if (!node.outputs.empty() && node.outputs[0].valid())
       for (size_t t = before; t < loops_.tensors.size(); ++t)
         loops_.tensors[t].device = graph_[node.outputs[0]].type.device;
     bool alias = false;
-    const bool view = row->views(call);
     if (view) for_each_tensor(node, [&](ValueId id) { alias = alias || aliases_[static_cast<size_t>(id.index)]; });
     for (size_t i = 0; i < node.outputs.size(); ++i) {
       const ValueId id = node.outputs[i];
       if (!id.valid()) continue;
-      LoopValue& result = (*results)[i];
+      LoopValue& result = results[i];
       TD_CHECK(result.sizes.size() == graph_[id].type.sizes.size(), "`{}` lowered to rank {}, the graph says {}",
                node.op, result.sizes.size(), graph_[id].type.sizes.size());
       aliases_[static_cast<size_t>(id.index)] = alias;
@@ -150,7 +174,105 @@ class Lowering {
       else
         value(id) = builder_->read(settle(id, result, before, node.where));
     }
+  }
+
+  // ---- control flow: each graph of the node is a program of its call
+
+  Result<Loops> lower_body(const Graph& graph, const std::vector<BodyInput>& inputs) {
+    if (graph.inputs.size() != inputs.size())
+      return fail(Kind::bad_graph, "`{}` takes {} inputs and gets {}", graph.name, graph.inputs.size(), inputs.size());
+    for (const GraphInput& input : graph.inputs)
+      if (input.kind != GraphInput::Kind::tensor)
+        return fail(Kind::unsupported_op, "`{}` takes a number that is no tensor", graph.name);
+    std::vector<TensorId> tensors;
+    Loops body = start_body(loops_, graph.name, inputs, tensors);
+    return Lowering(graph, std::move(body), tensors).run();
+  }
+
+  Status add_nested_output(const GraphOutput& target) {
+    const std::string name = format("result{}", loops_.outputs.size());
+    if (target.kind == GraphOutput::Kind::tensor) {
+      add_body_output(*builder_, *value(target.value), name);
+      return {};
+    }
+    if (target.kind != GraphOutput::Kind::symbol)
+      return fail(Kind::unsupported_op, "`{}` gives what is no tensor", graph_.name);
+    add_body_output(*builder_, builder_->full({}, builder_->index(target.symbol), DType::i64), name);
     return {};
+  }
+
+  Status lower_control(const Node& node) {
+    builder_->enter(name_of(node), node.where);
+    const size_t before = loops_.tensors.size();
+    Result<std::vector<LoopValue>> results = control_results(node);
+    if (!results && results.error().kind == Kind::unsupported_op) {
+      Diagnostic why = std::move(results).error();
+      refuse(node, why.details.empty() ? why.text : why.text + " (" + join(why.details, "; ") + ")");
+      return {};
+    }
+    if (!results) return fail(std::move(results.error()).with("at " + node_text(graph_, node)));
+    take_results(node, *results, before, false);
+    return {};
+  }
+
+  Result<std::vector<LoopValue>> control_results(const Node& node) {
+    const std::string op = node.op.substr(node.op.find('.') + 1);
+    std::vector<const Graph*> graphs;
+    std::vector<std::vector<ValueId>> lists;
+    for (const Arg& arg : node.args) {
+      if (auto* id = std::get_if<SubgraphId>(&arg)) graphs.push_back(&graph_.subgraphs[static_cast<size_t>(id->index)]);
+      if (auto* list = std::get_if<std::vector<ValueId>>(&arg)) lists.push_back(*list);
+    }
+    std::vector<LoopValue> operands;
+    SymList attributes;
+    size_t first_other = 0, walked_from = 0;
+    if (op == "cond" && graphs.size() == 2) {
+      const Arg& condition = node.args[0];
+      if (auto* id = std::get_if<ValueId>(&condition))
+        operands.push_back(builder_->convert(builder_->reshape(*value(*id), {}), DType::b8)), first_other = 1;
+      else if (auto* sym = std::get_if<Sym>(&condition))
+        attributes = {*sym};
+      else if (auto* truth = std::get_if<bool>(&condition))
+        attributes = {Sym(*truth)};
+      else
+        return fail(Kind::unsupported_op, "a condition of an unknown kind");
+    } else if (op == "while_loop" && graphs.size() == 2 && !lists.empty()) {
+      first_other = lists[0].size();
+      attributes = {static_cast<int64_t>(first_other)};
+      walked_from = first_other;
+    } else if (op == "scan" && graphs.size() == 1 && lists.size() >= 2 && !lists[1].empty()) {
+      first_other = lists[0].size() + lists[1].size();
+      walked_from = lists[0].size();
+    } else if (op == "map_impl" && graphs.size() == 1 && !lists.empty() && !lists[0].empty()) {
+      first_other = lists[0].size();
+    } else {
+      return fail(Kind::unsupported_op, "control flow of an unknown form");
+    }
+    const size_t hidden = operands.size();
+    std::vector<BodyInput> inputs;
+    for (const std::vector<ValueId>& list : lists)
+      for (ValueId id : list) {
+        if (!id.valid()) return fail(Kind::unsupported_op, "an operand that is no tensor");
+        operands.push_back(builder_->materialize(*value(id), ".in"));
+        const size_t at = inputs.size();
+        BodyInput input = body_input(*builder_, graph_[id].name, operands.back());
+        input.name = format("{}_{}", at, input.name);
+        if (at + hidden < first_other) input.weight = {};
+        const bool walks = op != "while_loop" && op != "cond" && at >= walked_from && at < first_other;
+        if (walks && input.sizes.empty()) return fail(Kind::bad_graph, "`{}` walks along a tensor without dims", op);
+        if (walks) input.sizes.erase(input.sizes.begin());
+        inputs.push_back(std::move(input));
+      }
+    if (op == "scan" || op == "map_impl")
+      attributes = {static_cast<int64_t>(walked_from), static_cast<int64_t>(first_other - walked_from),
+                    operands[walked_from].sizes[0], 0};
+    std::vector<Loops> bodies;
+    for (const Graph* graph : graphs) {
+      TD_TRY(Loops body, lower_body(*graph, inputs));
+      bodies.push_back(std::move(body));
+    }
+    const char* function = op == "cond" ? "cond" : op == "while_loop" ? "while" : "scan";
+    return call_bodies(*builder_, function, std::move(operands), first_other, attributes, std::move(bodies));
   }
 
   std::string name_of(const Node& node) const {
@@ -163,7 +285,11 @@ class Lowering {
   // what stood before belongs to another value.
   TensorId settle(ValueId id, const LoopValue& result, size_t before, const Where& where) {
     const Value& value = graph_[id];
-    const TensorId whole = result.dtype == value.type.dtype ? builder_->whole_tensor(result) : TensorId{};
+    TensorId whole = result.dtype == value.type.dtype ? builder_->whole_tensor(result) : TensorId{};
+    // A call's result is row-major whatever the value is.
+    if (whole.valid() && loops_[whole].kind == TensorKind::called &&
+        !same_list(loops_[whole].strides, value.type.strides))
+      whole = {};
     if (whole.valid() && static_cast<size_t>(whole.index) < before) return whole;
     TensorId tensor = whole;
     if (!whole.valid()) {
@@ -184,12 +310,13 @@ class Lowering {
     const ValueId id = node.outputs.empty() ? ValueId{} : node.outputs[0];
     if (!id.valid() || graph_[id].symbol.empty()) return {};
     const LoopValue& x = *value(std::get<ValueId>(node.args.at(0)));
-    if (is_float(x.dtype)) return refuse(node, "a float read on the host"), Status{};
     builder_->enter(graph_[id].name, node.where);
-    const LoopValue one = builder_->reshape(x, {});
+    LoopValue one = builder_->reshape(x, {});
+    // A symbol holds the bits of a double.
+    if (is_float(x.dtype)) one = builder_->convert(one, DType::f64);
     TensorId tensor = builder_->whole_tensor(one);
     if (!tensor.valid() || loops_[tensor].kind != TensorKind::computed)
-      tensor = builder_->compute(x.dtype, {}, one.at, graph_[id].name);
+      tensor = builder_->compute(one.dtype, {}, one.at, graph_[id].name);
     loops_.symbol_reads.push_back({graph_[id].symbol, tensor});
     value(id) = one;
     return {};
@@ -254,7 +381,9 @@ class Lowering {
       if (!may_alias || !alias_input(v, x, output)) {
         output.tensor = builder_->whole_tensor(x);
         // A copy, where the value is a view or memory of the caller's or the model's.
-        if (!output.tensor.valid() || loops_[output.tensor].kind != TensorKind::computed ||
+        const bool made = output.tensor.valid() && (loops_[output.tensor].kind == TensorKind::computed ||
+                                                    loops_[output.tensor].kind == TensorKind::called);
+        if (!made ||
             (!written && !same_list(loops_[output.tensor].strides, v.type.strides))) {
           builder_->enter(v.name, v.producer.valid() ? graph_[v.producer].where : Where{});
           output.tensor = builder_->compute(v.type.dtype, v.type.sizes, x.at, v.name, v.type.strides);
@@ -272,6 +401,7 @@ class Lowering {
   std::vector<bool> aliases_;  // the value may share memory with an input
   std::vector<std::pair<ValueId, TensorId>> sources_;
   std::set<TensorId> settled_;
+  bool nested_ = false;
   std::vector<std::string> unsupported_, unsupported_ops_;
 };
 

@@ -1,5 +1,6 @@
 // Reads at indices that are data: embedding, index, gather, index_select, embedding_bag.
 #include <algorithm>
+#include <map>
 
 #include "base/check.h"
 #include "ops/rules.h"
@@ -12,7 +13,8 @@ namespace {
 
 struct Advanced {
   std::vector<int64_t> dims;     // the indexed dims of self
-  std::vector<ValueId> indices;  // their index tensors
+  std::vector<ValueId> indices;  // their index tensors; a mask's stands once for each dim that it covers
+  std::vector<int64_t> columns;  // which dim of the mask, -1: an index tensor
   SymList shape;                 // the index tensors, broadcast
   size_t place = 0;              // where `shape` stands in the result
   SymList sizes;                 // of the result
@@ -23,14 +25,35 @@ Result<Advanced> advanced_of(const Call& call) {
   Advanced a;
   const TensorType& self = call.type("self");
   std::vector<ValueId> list = call.values("indices");
+  int64_t next = 0;
   for (size_t i = 0; i < list.size(); ++i) {
-    if (!list[i].valid()) continue;
+    if (!list[i].valid()) {
+      ++next;
+      continue;
+    }
     const TensorType& index = call.type(list[i]);
-    if (is_bool(index.dtype) || index.dtype == DType::u8)
-      return fail(Kind::unsupported_op, "`{}` by a mask: the result's size depends on data", call.op());
-    a.dims.push_back(static_cast<int64_t>(i));
+    if (is_bool(index.dtype) || index.dtype == DType::u8) {
+      for (int64_t column = 0; column < index.rank(); ++column) {
+        a.dims.push_back(next++);
+        a.indices.push_back(list[i]);
+        a.columns.push_back(column);
+      }
+      if (index.rank() == 0) return fail(Kind::unsupported_op, "`{}` by a mask without dims", call.op());
+      if (a.shape.empty() || is_unknown(a.shape[0])) {
+        a.shape = {unknown_size()};
+        continue;
+      }
+      TD_TRY(a.shape, broadcast_sizes(a.shape, {unknown_size()}));
+      continue;
+    }
+    a.dims.push_back(next++);
     a.indices.push_back(list[i]);
-    TD_TRY(a.shape, broadcast_sizes(a.shape, index.sizes));
+    a.columns.push_back(-1);
+    // An index beside a mask has as many elements as the mask has, or one.
+    const bool masked = a.shape.size() == 1 && is_unknown(a.shape[0]) && index.rank() <= 1;
+    if (!masked) {
+      TD_TRY(a.shape, broadcast_sizes(a.shape, index.sizes));
+    }
   }
   if (a.dims.empty()) return fail(Kind::bad_graph, "`{}` without indices", call.op());
   bool adjacent = a.dims.back() - a.dims.front() + 1 == static_cast<int64_t>(a.dims.size());
@@ -56,7 +79,19 @@ void add_advanced(OpTable& ops) {
           TD_TRY(Advanced a, advanced_of(call));
           LoopValue x = call.tensor("self");
           std::vector<LoopValue> indices;
-          for (ValueId id : a.indices) indices.push_back(b.broadcast(call.tensor(id), a.shape));
+          std::map<ValueId, LoopValue> positions;
+          for (Sym& size : a.shape)
+            if (is_unknown(size)) size = call.result().sizes[a.place];
+          a.sizes = call.result().sizes;
+          for (size_t k = 0; k < a.indices.size(); ++k) {
+            const ValueId id = a.indices[k];
+            LoopValue index = call.tensor(id);
+            if (a.columns[k] >= 0) {
+              if (!positions.contains(id)) positions.emplace(id, nonzero_positions(b, index, a.shape.back()));
+              index = b.select(positions.at(id), 1, a.columns[k]);
+            }
+            indices.push_back(b.broadcast(index, a.shape));
+          }
           LoopBuilder* p = &b;
           return b.from(x.dtype, a.sizes, [p, a, x, indices](const Index& i) {
             Index shared(i.begin() + static_cast<ptrdiff_t>(a.place),

@@ -385,6 +385,73 @@ TensorId LoopBuilder::whole_tensor(const LoopValue& x) {
   return tensor.dtype == x.dtype && same_sizes(tensor.sizes, x.sizes) ? e.tensor : TensorId{};
 }
 
+std::vector<LoopValue> LoopBuilder::call(const std::string& function, const std::vector<LoopValue>& operands,
+                                         SymList attributes, const std::vector<CallResult>& results,
+                                         std::vector<Loops> bodies) {
+  LoopCall call;
+  call.function = function;
+  call.attributes = std::move(attributes);
+  call.bodies = std::move(bodies);
+  call.where = where_;
+  for (const LoopValue& operand : operands) call.operands.push_back(whole_tensor(materialize(operand, ".in")));
+  const CallId id{static_cast<int32_t>(loops_.calls.size())};
+  std::vector<LoopValue> values;
+  for (const CallResult& result : results) {
+    LoopTensor tensor;
+    tensor.kind = TensorKind::called;
+    tensor.call = id;
+    tensor.dtype = result.dtype;
+    tensor.sizes = result.sizes;
+    tensor.strides = contiguous_strides(result.sizes);
+    tensor.where = where_;
+    tensor.name = unique(name_);
+    const TensorId made = loops_.add(std::move(tensor));
+    names_.emplace(loops_[made].name, made);
+    call.results.push_back(made);
+    values.push_back(read(made));
+  }
+  loops_.calls.push_back(std::move(call));
+  return values;
+}
+
+TensorId LoopBuilder::one_number(const LoopValue& count) {
+  const LoopValue one = reshape(count, {});
+  const TensorId tensor = whole_tensor(one);
+  if (tensor.valid() && loops_[tensor].kind == TensorKind::computed) return tensor;
+  return compute(count.dtype, {}, one.at, name_ + ".size");
+}
+
+void LoopBuilder::define_size(const Sym& wanted, const LoopValue& count) {
+  auto defined = [&](const std::string& symbol) {
+    return std::ranges::any_of(loops_.symbol_reads, [&](const SymbolRead& read) { return read.symbol == symbol; });
+  };
+  if (wanted.is_symbol() && !defined(wanted.symbol_name())) {
+    auto info = std::ranges::find(loops_.symbols, wanted.symbol_name(), &SymbolInfo::name);
+    if (info != loops_.symbols.end() && info->unbacked)
+      return loops_.symbol_reads.push_back({wanted.symbol_name(), one_number(count)});
+  }
+  loops_.guards.push_back(
+      {sym_eq(read_size(count), wanted), format("`{}` makes a size that is not {}", name_, to_string(wanted))});
+}
+
+Sym LoopBuilder::read_size(const LoopValue& count) {
+  const TensorId tensor = one_number(count);
+  for (const SymbolRead& read : loops_.symbol_reads)
+    if (read.tensor == tensor)
+      if (auto known = std::ranges::find(loops_.symbols, read.symbol, &SymbolInfo::name); known->low <= 0)
+        return Sym::symbol(known->name, known->low, known->high);
+  SymbolInfo info;
+  for (int n = 0; info.name.empty(); ++n) {
+    const std::string name = format("n{}", n);
+    if (std::ranges::find(loops_.symbols, name, &SymbolInfo::name) == loops_.symbols.end()) info.name = name;
+  }
+  info.unbacked = true;
+  const Sym symbol = Sym::symbol(info.name, info.low, info.high);
+  loops_.symbol_reads.push_back({info.name, tensor});
+  loops_.symbols.push_back(std::move(info));
+  return symbol;
+}
+
 LoopValue LoopBuilder::materialize(const LoopValue& x, const std::string& suffix) {
   if (whole_tensor(x)) return x;
   return read(compute(x.dtype, x.sizes, x.at, name_ + suffix));

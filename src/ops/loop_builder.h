@@ -2,6 +2,7 @@
 // old one; nothing is stored until `materialize`, and the fuser may undo that too.
 #pragma once
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -77,9 +78,27 @@ class LoopBuilder {
   // A computed tensor with this element at each index; `strides` row-major when empty.
   TensorId compute(DType dtype, const SymList& sizes, const std::function<ExprId(const Index&)>& at, std::string name,
                    SymList strides = {});
+  // The results of a call (LoopCall), of these types, from whole tensors; named after the current node.
+  struct CallResult {
+    DType dtype = DType::f32;
+    SymList sizes;
+  };
+  std::vector<LoopValue> call(const std::string& function, const std::vector<LoopValue>& operands, SymList attributes,
+                              const std::vector<CallResult>& results, std::vector<Loops> bodies = {});
+  // The size that `count` (one integer) says: `wanted` when that is a symbol which nothing has defined yet, which is
+  // then read from it; else `wanted` is compared with it when the program runs.
+  void define_size(const Sym& wanted, const LoopValue& count);
+  // A new symbol that is read from `count`.
+  Sym read_size(const LoopValue& count);
+
   // sum, as Sym, of index expressions: linear position in row-major order.
   ExprId linear(const Index& index, const SymList& sizes);
   Index unflatten(ExprId linear, const SymList& sizes);
+
+  // Weights that the program writes: only they may differ from the model's while it runs.
+  void set_written(std::set<WeightId> weights) { written_ = std::move(weights); }
+  bool is_written(WeightId weight) const { return written_.contains(weight); }
+  const std::string& name() const { return name_; }
 
   // Names and notes of what is made now (set by the lowering for each node).
   void enter(std::string name, Where where);
@@ -88,10 +107,12 @@ class LoopBuilder {
 
  private:
   std::string unique(const std::string& name) const;
+  TensorId one_number(const LoopValue& count);  // the computed tensor of one element that holds it
   Loops& loops_;
   std::unordered_map<std::string, TensorId> names_;
   std::string name_;
   Where where_;
+  std::set<WeightId> written_;
 };
 
 // Recipes that several rows share (ops/recipes.cpp).

@@ -196,6 +196,7 @@ const OpTable& OpTable::all() {
     add_recurrent_ops(t);
     add_scatter_ops(t);
     add_loss_ops(t);
+    add_dynamic_ops(t);
     return t;
   }();
   return table;

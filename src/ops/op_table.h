@@ -141,6 +141,7 @@ void add_attention_ops(OpTable& ops);
 void add_recurrent_ops(OpTable& ops);
 void add_scatter_ops(OpTable& ops);  // slice_scatter, select_scatter, copy, index_put
 void add_loss_ops(OpTable& ops);
+void add_dynamic_ops(OpTable& ops);  // nonzero, unique, …: results whose sizes data decide
 
 // Type promotion (c10's table): of two dtypes, and of a call's tensors and scalars by PyTorch's rule that a wrapped
 // number or a 0-d tensor of the same or a lower category does not widen.

@@ -1,18 +1,16 @@
-// lstm, gru and plain recurrent layers over a known number of steps, written out step by step; per layer and direction:
-//   %r.l0.x[t, n, g]   = sum(i: x[t, n, i] * w_ih[g, i]) + b_ih[g]             one product for all steps
-//   %r.l0.g3[n, g]     = sum(k: h[n, k] * w_hh[g, k]) + …                      the gates of step 3
-//   %r.l0.c3, %r.l0.h3 = the new cell and hidden state
-// A symbolic number of steps needs a loop in Loop IR, which there is not.
+// lstm, gru and plain recurrent layers, per layer and direction: one product for what all steps take from their inputs,
+// then a scan over the steps, whose body is the product with the hidden state and the gates:
+//   %r.l0.x[t, n, g] = sum(i: x[t, n, i] * w_ih[g, i]) + b_ih[g]
+//   %h, %c, %y = call "scan" (%h0, %c0, %r.l0.x, %w_hh, %b_hh)
 #include <algorithm>
 
 #include "base/check.h"
+#include "ops/body.h"
 #include "ops/rules.h"
 
 namespace toroid {
 
 namespace {
-
-constexpr int64_t max_steps = 256;  // the text grows with it
 
 enum class CellKind { lstm, gru, rnn_tanh, rnn_relu };
 
@@ -115,26 +113,35 @@ State step(LoopBuilder& b, CellKind kind, const LoopValue& from_x, const CellWei
   return {rounded(b, h, name + ".h"), c};
 }
 
-// x [t, n, i] through one layer in one direction; the outputs of the steps in time order.
+// x [t, n, i] through one layer in one direction.
 struct Pass {
-  std::vector<LoopValue> outputs;  // [n, hidden] each
+  LoopValue outputs;  // [t, n, hidden]
   State last;
 };
 
-Pass run_direction(LoopBuilder& b, const Layers& l, const LoopValue& x, const CellWeights& w, State state,
-                   bool backwards, const std::string& name) {
-  DType dtype = x.dtype, acc = accumulate_type(dtype);
+Result<Pass> run_direction(LoopBuilder& b, const Layers& l, const LoopValue& x, const CellWeights& w,
+                           const State& start, bool backwards, const std::string& name) {
+  const DType dtype = x.dtype, acc = accumulate_type(dtype);
+  const bool lstm = l.kind == CellKind::lstm;
   LoopValue from_x = matmul_nt(b, x, w.w_ih, w.b_ih ? &*w.b_ih : nullptr, acc);
   from_x = b.materialize(from_x, name + ".x");
-  int64_t steps = x.sizes[0].value();
-  Pass pass;
-  pass.outputs.resize(static_cast<size_t>(steps));
-  for (int64_t s = 0; s < steps; ++s) {
-    int64_t t = backwards ? steps - 1 - s : s;
-    state = step(b, l.kind, b.select(from_x, 0, t), w, state, dtype, format("{}.t{}", name, t));
-    pass.outputs[static_cast<size_t>(t)] = state.h;
-  }
-  pass.last = state;
+  std::vector<LoopValue> carried{start.h}, others{w.w_hh};
+  if (lstm) carried.push_back(start.c);
+  if (w.b_hh) others.push_back(*w.b_hh);
+  TD_TRY(std::vector<LoopValue> results,
+         scan_steps(b, "step" + name, carried, {from_x}, others, backwards,
+                    [&](LoopBuilder& inner, const std::vector<LoopValue>& old, const std::vector<LoopValue>& row,
+                        const std::vector<LoopValue>& weights) {
+                      CellWeights cell{.w_hh = weights[0]};
+                      if (weights.size() > 1) cell.b_hh = weights[1];
+                      const State next =
+                          step(inner, l.kind, row[0], cell, {old[0], lstm ? old[1] : LoopValue{}}, dtype, "");
+                      ScanStep result{{next.h}, {next.h}};
+                      if (lstm) result.carried.push_back(next.c);
+                      return result;
+                    }));
+  Pass pass{results.back(), {results[0], {}}};
+  if (lstm) pass.last.c = results[1];
   return pass;
 }
 
@@ -142,10 +149,6 @@ Result<std::vector<LoopValue>> lower_recurrent(LoopBuilder& b, const LowerCall& 
   TD_TRY(Layers l, layers_of(call, kind));
   LoopValue x = call.tensor("input");
   if (l.batch_first) x = b.transpose(x, 0, 1);
-  const Sym& steps = x.sizes[0];
-  if (!steps.is_constant() || steps.value() > max_steps || steps.value() < 1)
-    return fail(Kind::unsupported_op, "`{}` over {} steps: must be known and at most {}", call.op(), to_string(steps),
-                max_steps);
   bool lstm = kind == CellKind::lstm;
   LoopValue h0 = lstm ? call.tensor(call.values("hx")[0]) : call.tensor("hx");
   LoopValue c0 = lstm ? call.tensor(call.values("hx")[1]) : LoopValue{};
@@ -156,18 +159,14 @@ Result<std::vector<LoopValue>> lower_recurrent(LoopBuilder& b, const LowerCall& 
       size_t cell = static_cast<size_t>(layer) * l.directions() + d;
       State start{b.select(h0, 0, static_cast<int64_t>(cell)),
                   lstm ? b.select(c0, 0, static_cast<int64_t>(cell)) : LoopValue{}};
-      passes.push_back(
-          run_direction(b, l, x, weights_of(call, l, cell), start, d == 1, format(".l{}{}", layer, d ? "r" : "")));
+      TD_TRY(Pass pass,
+             run_direction(b, l, x, weights_of(call, l, cell), start, d == 1, format(".l{}{}", layer, d ? "r" : "")));
+      passes.push_back(std::move(pass));
       last_h.push_back(b.unsqueeze(passes.back().last.h, 0));
       if (lstm) last_c.push_back(b.unsqueeze(passes.back().last.c, 0));
     }
-    std::vector<LoopValue> in_time;
-    for (size_t t = 0; t < passes[0].outputs.size(); ++t) {
-      std::vector<LoopValue> sides;
-      for (const Pass& pass : passes) sides.push_back(b.unsqueeze(pass.outputs[t], 0));
-      in_time.push_back(sides.size() == 1 ? sides[0] : b.cat(sides, 2));
-    }
-    x = b.materialize(b.cat(in_time, 0), format(".l{}.y", layer));
+    x = passes[0].outputs;
+    if (passes.size() == 2) x = b.materialize(b.cat({x, passes[1].outputs}, 2), format(".l{}.y", layer));
   }
   if (l.batch_first) x = b.transpose(x, 0, 1);
   std::vector<LoopValue> out{x, b.cat(last_h, 0)};

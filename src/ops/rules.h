@@ -84,6 +84,15 @@ ExprId product_expr(LoopBuilder& b, ExprId x, ExprId y);  // bool: and
 ExprId min_expr(LoopBuilder& b, ExprId x, ExprId y);      // bool: and
 ExprId max_expr(LoopBuilder& b, ExprId x, ExprId y);      // bool: or
 
+// ---- sizes that data decide
+// A size that a rule cannot know. The importer takes the archive's instead, or a new unbacked symbol.
+Sym unknown_size();
+bool is_unknown(const Sym& size);
+// How many elements of x are not 0, as one i64.
+LoopValue count_nonzero(LoopBuilder& b, const LoopValue& x);
+// Their indices in row-major order, i64[count, rank]; `count` is defined or compared with what is there.
+LoopValue nonzero_positions(LoopBuilder& b, const LoopValue& x, const Sym& count);
+
 // ---- tensors
 // A value with one element.
 LoopValue scalar_value(LoopBuilder& b, ExprId x, DType dtype);

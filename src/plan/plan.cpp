@@ -1,7 +1,9 @@
-// Gives every temporary an offset in its device's arena so that buffers alive together do not overlap. Known sizes: the
+// Gives every temporary an offset in an arena of its device so that buffers alive together do not overlap. Known sizes: the
 // largest first, each at the lowest free offset. Symbolic sizes: buffers whose lives do not meet share a slot, as large
 // as the largest of them, and slots follow one another. Where a kernel computes element by element, its result may take
 // the place of what it reads for the last time.
+// What a call's programs work in is a temporary of the call. Buffers whose sizes a kernel finds out lie in an arena that is
+// taken after that kernel.
 #include "plan/plan.h"
 
 #include <algorithm>
@@ -151,6 +153,9 @@ std::set<BufferId> buffers_of(const Schedule& schedule, const Kernel& kernel) {
   } else if (auto* work = std::get_if<AttentionKernel>(&kernel.work)) {
     tensors.insert({work->q, work->k, work->v});
     expression(work->score);
+  } else if (auto* work = std::get_if<CallKernel>(&kernel.work)) {
+    tensors.insert(work->operands.begin(), work->operands.end());
+    if (work->scratch) buffers.insert(work->scratch);
   }
   for (const StoreTo& store : kernel.epilogue) expression(store.value);
   for (TensorId id : tensors)
@@ -158,19 +163,115 @@ std::set<BufferId> buffers_of(const Schedule& schedule, const Kernel& kernel) {
   return buffers;
 }
 
-Result<Plan> plan_memory(Schedule schedule) {
+namespace {
+
+// Constants of all programs: equal ones have one place.
+struct Constants {
+  std::map<std::string, int64_t> places;
+  int64_t bytes = 0;
+};
+
+std::string recipe_key(const Schedule& schedule, const Buffer& buffer) {
+  std::string key = format("{} {} {}", dtype_name(buffer.dtype), buffer.elements.value(), buffer.bytes.size());
+  key.append(reinterpret_cast<const char*>(buffer.bytes.data()), buffer.bytes.size());
+  for (const RecipeStep& step : buffer.recipe) {
+    append(key, "; {} {} {} {} {} {} {}", step.op, dtype_name(step.dtype), step.offset, step.count, step.dim,
+           step.k_group, step.value);
+    if (step.weight >= 0) append(key, " {}", schedule.loops.weights[static_cast<size_t>(step.weight)].name);
+    for (int64_t size : step.sizes) append(key, " {}", size);
+    for (int64_t stride : step.strides) append(key, " by {}", stride);
+  }
+  return key;
+}
+
+std::set<BufferId> used_buffers(const Schedule& schedule) {
+  std::set<BufferId> used;
+  for (const Kernel& kernel : schedule.kernels)
+    for (BufferId id : buffers_of(schedule, kernel)) used.insert(id);
+  for (const Copy& copy : schedule.copies)
+    for (TensorId id : {copy.from, copy.to}) used.insert(schedule.place(id).buffer);
+  auto use = [&](TensorId id) {
+    if (id && schedule.place(id).buffer) used.insert(schedule.place(id).buffer);
+  };
+  for (const LoopOutput& output : schedule.loops.outputs) use(output.tensor);
+  for (const SymbolRead& read : schedule.loops.symbol_reads) use(read.tensor);
+  return used;
+}
+
+// Those that the model writes first.
+void place_constants(Plan& plan, const Schedule& schedule, Constants& constants) {
+  const std::set<BufferId> used = used_buffers(schedule);
+  for (bool mutated : {true, false}) {
+    for (size_t b = 0; b < schedule.buffers.size(); ++b) {
+      const Buffer& buffer = schedule.buffers[b];
+      const BufferId id{static_cast<int32_t>(b)};
+      if (buffer.kind != BufferKind::constant || buffer.mutated != mutated || !used.contains(id)) continue;
+      auto [place, is_new] = constants.places.emplace(
+          mutated ? format("mutated {}", b) : recipe_key(schedule, buffer), constants.bytes);
+      plan.offsets[b] = place->second;
+      if (is_new)
+        constants.bytes +=
+            (buffer.elements.value() * dtype_bytes(buffer.dtype) + alignment - 1) / alignment * alignment;
+    }
+    if (mutated) plan.mutated_bytes = constants.bytes;
+  }
+}
+
+Result<Plan> plan_program(Schedule schedule, Constants& constants);
+
+// Memory for the results that a loop carries: it writes them in turn to the result and to here.
+Sym carried_bytes(const Schedule& schedule, const CallKernel& call) {
+  Sym bytes = 0;
+  if (call.function != "while" && call.function != "scan") return bytes;
+  const auto carried = static_cast<size_t>(call.attributes[0].value());
+  for (size_t i = 0; i < carried; ++i) {
+    const LoopTensor& result = schedule.loops[call.results[i]];
+    bytes += aligned(product(result.sizes) * Sym(dtype_bytes(result.dtype)));
+  }
+  return bytes;
+}
+
+// Plans the programs of calls, and gives each such call a buffer for their arenas.
+Status plan_bodies(Plan& plan, Schedule& schedule, Constants& constants) {
+  for (size_t k = 0; k < schedule.kernels.size(); ++k) {
+    auto* call = std::get_if<CallKernel>(&schedule.kernels[k].work);
+    if (!call || call->bodies.empty()) continue;
+    Sym bytes = 0;
+    std::vector<Plan>& bodies = plan.bodies[static_cast<int32_t>(k)];
+    for (Schedule& body : call->bodies) {
+      TD_TRY(Plan inner, plan_program(std::move(body), constants));
+      for (const Arena& arena : inner.arenas)
+        if (arena.after < 0 && arena.device == Device{}) bytes = sym_max(bytes, arena.bytes);
+      plan.intermediate_bytes += inner.intermediate_bytes;
+      plan.bytes_moved += inner.bytes_moved;
+      bodies.push_back(std::move(inner));
+    }
+    call->bodies.clear();
+    bytes += carried_bytes(schedule, *call);
+    if (bytes == Sym(0)) continue;
+    Buffer scratch;
+    scratch.name = schedule.kernels[k].name + ".scratch";
+    scratch.dtype = DType::u8;
+    scratch.elements = bytes;
+    call->scratch = schedule.add(std::move(scratch));
+    plan.offsets.push_back(-1);
+  }
+  return {};
+}
+
+Result<Plan> plan_program(Schedule schedule, Constants& constants) {
   Plan plan;
   plan.offsets.assign(schedule.buffers.size(), Sym(-1));
+  place_constants(plan, schedule, constants);
+  TD_CHECK_OK(plan_bodies(plan, schedule, constants));
   const std::map<std::string, int64_t> values = hints(schedule.loops);
   auto at_hints = [&](const Sym& sym) { return evaluate(sym, values); };
 
   std::vector<Life> lives;
   std::map<BufferId, size_t> life_of;
-  std::set<BufferId> used;
   for (size_t k = 0; k < schedule.kernels.size(); ++k) {
     const Kernel& kernel = schedule.kernels[k];
     for (BufferId id : buffers_of(schedule, kernel)) {
-      used.insert(id);
       const Buffer& buffer = schedule[id];
       if (buffer.kind != BufferKind::temporary) continue;
       auto [found, is_new] = life_of.emplace(id, lives.size());
@@ -191,7 +292,6 @@ Result<Plan> plan_memory(Schedule schedule) {
   for (const Copy& copy : schedule.copies) {
     for (TensorId id : {copy.from, copy.to}) {
       const BufferId buffer = schedule.place(id).buffer;
-      used.insert(buffer);
       if (schedule[buffer].kind != BufferKind::temporary) continue;
       const int first = std::max(copy.before - 1, 0);
       const Sym bytes = aligned(schedule[buffer].elements * Sym(dtype_bytes(schedule[buffer].dtype)));
@@ -209,7 +309,6 @@ Result<Plan> plan_memory(Schedule schedule) {
     if (!output.tensor) continue;
     const BufferId buffer = schedule.place(output.tensor).buffer;
     if (!buffer) continue;
-    used.insert(buffer);
     if (auto found = life_of.find(buffer); found != life_of.end())
       lives[found->second].last = static_cast<int>(schedule.kernels.size());
   }
@@ -222,34 +321,30 @@ Result<Plan> plan_memory(Schedule schedule) {
       if (life.first <= static_cast<int>(k) && life.last >= static_cast<int>(k)) alive += life.size;
     plan.lower_bound_bytes = std::max(plan.lower_bound_bytes, alive);
   }
-  // One arena per memory space.
-  std::map<std::string, std::vector<Life>> spaces;
-  for (const Life& life : lives) spaces[to_string(schedule[life.buffer].device)].push_back(life);
-  for (const auto& [name, own] : spaces) {
+  // One arena per memory space and time at which its sizes are known.
+  std::map<std::pair<int32_t, std::string>, std::vector<Life>> spaces;
+  for (const Life& life : lives)
+    spaces[{known_after(schedule, life.bytes), to_string(schedule[life.buffer].device)}].push_back(life);
+  for (const auto& [space, own] : spaces) {
     const bool known = std::all_of(own.begin(), own.end(), [](const Life& life) { return life.bytes.is_constant(); });
     const Sym bytes = known ? place_known(own, plan) : place_symbolic(own, plan);
-    plan.arenas.push_back({schedule[own[0].buffer].device, bytes});
+    plan.arenas.push_back({schedule[own[0].buffer].device, bytes, space.first});
     plan.peak_bytes += at_hints(bytes);
   }
   for (const auto& [buffer, place] : over)
     plan.offsets[static_cast<size_t>(buffer.index)] = plan.offsets[static_cast<size_t>(place.index)];
 
-  // Constants: those that the model writes first.
-  int64_t at = 0;
-  for (bool mutated : {true, false}) {
-    for (size_t b = 0; b < schedule.buffers.size(); ++b) {
-      const Buffer& buffer = schedule.buffers[b];
-      const BufferId id{static_cast<int32_t>(b)};
-      if (buffer.kind != BufferKind::constant || buffer.mutated != mutated || !used.contains(id)) continue;
-      plan.offsets[b] = at;
-      at += (buffer.elements.value() * dtype_bytes(buffer.dtype) + alignment - 1) / alignment * alignment;
-    }
-    if (mutated) plan.mutated_bytes = at;
-  }
-  plan.weights_bytes = at;
+  plan.weights_bytes = constants.bytes;
   plan.schedule = std::move(schedule);
   list_operations(plan);
   return plan;
+}
+
+}  // namespace
+
+Result<Plan> plan_memory(Schedule schedule) {
+  Constants constants;
+  return plan_program(std::move(schedule), constants);
 }
 
 }  // namespace toroid::plan

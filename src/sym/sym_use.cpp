@@ -1,4 +1,5 @@
 // What is done with symbolic integers: substitution, evaluation, text in and out, C text.
+#include <bit>
 #include <charconv>
 #include <cmath>
 
@@ -81,6 +82,7 @@ Number call_number(const std::string& f, const std::vector<Number>& args) {
   if (f == "acos") return fraction(std::acos(x));
   if (f == "atan") return fraction(std::atan(x));
   if (f == "asinh") return fraction(std::asinh(x));
+  if (f == "from_bits") return fraction(std::bit_cast<double>(i));
   if (f == "bit_and") return whole(i & j);
   if (f == "bit_or") return whole(i | j);
   if (f == "bit_xor") return whole(i ^ j);
@@ -444,6 +446,7 @@ std::string to_c(const Sym& a, const std::function<std::string(const std::string
       if (f == "float_mul") return format("((double){} * (double){})", c(args[0]), c(args[1]));
       if (f == "float_pow") return format("__builtin_pow({}, {})", c(args[0]), c(args[1]));
       if (f == "pow") return format("((long)__builtin_pow((double){}, (double){}))", c(args[0]), c(args[1]));
+      if (f == "from_bits") return format("__builtin_bit_cast(double, (long){})", c(args[0]));
       if (f == "bit_and") return both("&");
       if (f == "bit_or") return both("|");
       if (f == "bit_xor") return both("^");

@@ -234,8 +234,9 @@ KernelText emit_columns(const Schedule& schedule, const Kernel& kernel, const Ma
 
 KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const Target& target,
                          std::map<std::string, std::string>* texts) {
-  KernelParams params(schedule);
   KernelSource source;
+  if (std::holds_alternative<CallKernel>(kernel.work)) return source;
+  KernelParams params(schedule);
   std::string text;
   if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) {
     NestText body = emit_nest(schedule, *nest, params, target.lanes(), hints(schedule.loops));

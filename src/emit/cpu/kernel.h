@@ -19,6 +19,7 @@ struct KernelSource {
   int64_t grain = 1;                      // units worth a task, at least
   std::string scratch_bytes = "0";        // C expression over s
   bool counts = false;                    // the first i64 of scratch is 0 at the start: units that are done
+  std::vector<std::vector<KernelSource>> bodies;  // of a call, which has no text: the kernels of its programs
 };
 
 // `texts` keeps each symbol's text between the kernels of one model: equal kernels get their prelude once.

@@ -45,8 +45,16 @@ std::string range_text(int64_t low, int64_t high) {
 
 class Wrapper {
  public:
-  Wrapper(const Plan& plan, const std::vector<KernelSource>& kernels, const WrapperOptions& options)
-      : plan_(plan), schedule_(plan.schedule), loops_(plan.schedule.loops), kernels_(kernels), options_(options) {
+  Wrapper(const Plan& plan, const std::vector<KernelSource>& kernels, const WrapperOptions& options,
+          std::string prefix = "", int first_mark = 0)
+      : plan_(plan),
+        schedule_(plan.schedule),
+        loops_(plan.schedule.loops),
+        kernels_(kernels),
+        options_(options),
+        prefix_(std::move(prefix)),
+        next_mark_(first_mark) {
+    for (const SymbolRead& read : loops_.symbol_reads) read_symbols_.insert(read.symbol);
     for (size_t i = 0; i < loops_.symbols.size(); ++i) symbol_index_[loops_.symbols[i].name] = i;
     for (size_t i = 0; i < loops_.inputs.size(); ++i)
       if (loops_.inputs[i].kind != GraphInput::Kind::constant) slots_.push_back(i);
@@ -60,9 +68,7 @@ class Wrapper {
   Result<std::string> text() {
     out_ = std::string(head) + abi_text + helpers + "\n";
     std::set<std::string> declared;
-    for (size_t k = 0; k < kernels_.size(); ++k)
-      if (is_host(schedule_.kernels[k].device) && declared.insert(kernels_[k].symbol).second)
-        line(format("extern \"C\" void {}(char* const* p, const i64* s, i64 begin, i64 end);", kernels_[k].symbol));
+    declare_kernels(plan_, kernels_, declared);
     for (const Device& device : plan_.streams) declare_device(device);
     TD_CHECK_OK(check_function());
     TD_CHECK_OK(run_function());
@@ -72,6 +78,28 @@ class Wrapper {
 
  private:
   void line(std::string_view text) { out_.append(text).append("\n"); }
+  void declare_kernels(const Plan& plan, const std::vector<KernelSource>& kernels, std::set<std::string>& declared) {
+    for (size_t k = 0; k < kernels.size(); ++k) {
+      const Kernel& kernel = plan.schedule.kernels[k];
+      if (auto* call = std::get_if<CallKernel>(&kernel.work)) {
+        if (!is_control_flow(*call) && declared.insert(call->function).second)
+          line(format("extern \"C\" int32_t td_call_{}(const TdCall* call);", call->function));
+        for (size_t b = 0; b < kernels[k].bodies.size(); ++b)
+          declare_kernels(plan.bodies.at(static_cast<int32_t>(k))[b], kernels[k].bodies[b], declared);
+      } else if (is_host(kernel.device) && declared.insert(kernels[k].symbol).second) {
+        line(format("extern \"C\" void {}(char* const* p, const i64* s, i64 begin, i64 end);", kernels[k].symbol));
+      }
+    }
+  }
+  static bool is_control_flow(const CallKernel& call) {
+    return call.function == "cond" || call.function == "while" || call.function == "scan";
+  }
+  // A symbol in it is read from a tensor while the model runs.
+  bool is_read(const Sym& sym) const {
+    std::set<std::string> names;
+    collect_symbols(sym, names);
+    return std::ranges::any_of(names, [&](const std::string& name) { return read_symbols_.contains(name); });
+  }
   static bool is_host(const Device& device) { return device == Device{}; }
   // Ends the names of what belongs to a device: nothing for the CPU, `_fake`, `_fake_1`.
   static std::string suffix(const Device& device) {
@@ -103,7 +131,8 @@ class Wrapper {
   std::string symbol_lines() const {
     std::string text;
     for (size_t i = 0; i < loops_.symbols.size(); ++i)
-      append(text, "  const i64 {} = symbols[{}]; (void){};\n", loops_.symbols[i].name, i, loops_.symbols[i].name);
+      if (!loops_.symbols[i].unbacked)
+        append(text, "  const i64 {} = symbols[{}]; (void){};\n", loops_.symbols[i].name, i, loops_.symbols[i].name);
     return text;
   }
 
@@ -161,7 +190,10 @@ class Wrapper {
       }
     }
     for (const SymbolInfo& symbol : loops_.symbols) {
-      if (symbol.unbacked) return fail(Kind::unsupported, "size `{}` depends on the values of a tensor", symbol.name);
+      if (symbol.unbacked) {
+        line(format("  symbols[{}] = -1;", symbol_index_.at(symbol.name)));
+        continue;
+      }
       if (!solved.contains(symbol.name))
         return fail(Kind::unsupported, "size `{}` does not follow from the sizes of the inputs", symbol.name);
     }
@@ -191,6 +223,7 @@ class Wrapper {
     }
     // Symbols that no input size names alone still have a range.
     for (const SymbolInfo& symbol : loops_.symbols) {
+      if (symbol.unbacked) continue;
       std::string limits;
       if (symbol.low > INT64_MIN) limits = format("{} < {}", symbol.name, symbol.low);
       if (symbol.high != INT64_MAX)
@@ -199,20 +232,23 @@ class Wrapper {
         line(format("  if ({}) return td_fail(e, 1, \"size {} is %ld, must be {}\", {});", limits, symbol.name,
                     range_text(symbol.low, symbol.high), symbol.name));
     }
-    for (const Guard& guard : loops_.guards) {
-      if (guard.condition == Sym(1)) continue;
-      line(format("  if (!({})) return td_fail(e, 4, \"%s\", {});", c(guard.condition),
-                  c_string(guard.text.empty() ? "assertion failed: " + to_string(guard.condition) : guard.text)));
-    }
+    for (const Guard& guard : loops_.guards)
+      if (!is_read(guard.condition)) guard_line(guard);
     line("  if (shapes) {");
     line("    i64* to = shapes; (void)to;");
     for (size_t o : results_) {
       const LoopOutput& output = loops_.outputs[o];
-      for (const Sym& size : sizes_of(output)) line(format("    *to++ = {};", c(size)));
-      for (const Sym& stride : strides_of(output)) line(format("    *to++ = {};", c(stride)));
+      for (const Sym& size : sizes_of(output)) line(format("    *to++ = {};", is_read(size) ? "-1" : c(size)));
+      for (const Sym& stride : strides_of(output)) line(format("    *to++ = {};", is_read(stride) ? "-1" : c(stride)));
     }
     line("  }\n  return 0;\n}");
     return {};
+  }
+
+  void guard_line(const Guard& guard) {
+    if (guard.condition == Sym(1)) return;
+    line(format("  if (!({})) return td_fail(e, 4, \"%s\", {});", c(guard.condition),
+                c_string(guard.text.empty() ? "assertion failed: " + to_string(guard.condition) : guard.text)));
   }
 
   SymList sizes_of(const LoopOutput& output) const {
@@ -228,14 +264,19 @@ class Wrapper {
   std::string pointer(BufferId id) const {
     const Buffer& buffer = schedule_[id];
     switch (buffer.kind) {
-      case BufferKind::input: return format("x{}", buffer.input);
-      case BufferKind::output: return format("y{}", buffer.output);
+      case BufferKind::input: return format("{}x{}", prefix_, buffer.input);
+      case BufferKind::output: return format("{}y{}", prefix_, buffer.output);
       case BufferKind::constant:
         return format("weights{} + {}", suffix(buffer.device), c(plan_.offsets[static_cast<size_t>(id.index)]));
       case BufferKind::temporary:
-        return format("arena{} + {}", suffix(buffer.device), c(plan_.offsets[static_cast<size_t>(id.index)]));
+        return format("{} + {}", arena_name(buffer.device, known_after(schedule_, buffer.elements)),
+                      c(plan_.offsets[static_cast<size_t>(id.index)]));
     }
     return "0";
+  }
+
+  std::string arena_name(const Device& device, int32_t after) const {
+    return format("{}arena{}{}", prefix_, suffix(device), after < 0 ? "" : format("_after{}", after));
   }
 
   // The input as the kernels want it: at the export's strides, else a copy.
@@ -277,42 +318,91 @@ class Wrapper {
     line("  if (int32_t bad = check_inputs(in, symbols, 0, e)) return bad;");
     out_ += symbol_lines();
     for (size_t i = 0; i < slots_.size(); ++i) input_lines(i);
-    for (size_t r = 0; r < results_.size(); ++r) {
-      const LoopOutput& output = loops_.outputs[results_[r]];
-      const SymList sizes = sizes_of(output), strides = strides_of(output);
-      auto list = [&](const SymList& values) {
-        std::string text;
-        for (const Sym& value : values) text += c(value) + ", ";
-        return text + "0";
-      };
-      line(format("  char* y{};", results_[r]));
-      line(format("  {{ const i64 sizes[] = {{{}}}, strides[] = {{{}}};", list(sizes), list(strides)));
-      line(format("    y{} = (char*)table->output(host, {}, sizes, strides, e); }}", results_[r], r));
-      line(
-          format("  if (!y{}) return e->code ? e->code : td_fail(e, 2, \"no memory for output {}\");", results_[r], r));
-    }
-    for (const Arena& arena : plan_.arenas) {
-      if (arena.bytes == Sym(0)) continue;
-      const std::string tail = suffix(arena.device);
-      const std::string alloc = is_host(arena.device) ? "(char*)table->alloc" : format("td{}_alloc", tail);
-      line(format("  char* const arena{} = {}(host, {});", tail, alloc, c(arena.bytes)));
-      line(format("  if (!arena{}) return td_fail(e, 2, \"out of memory\");", tail));
-    }
     for (const Device& device : plan_.streams)
       if (!is_host(device))
         line(format("  char* const weights{0} = td{0}_weights(host, weights, {1}); (void)weights{0};", suffix(device),
                     plan_.weights_bytes));
     line("  i64 failed = 0; (void)failed;");
-    for (const Operation& operation : plan_.operations) operation_lines(operation);
+    operations();
     line("  if (failed) return td_fail(e, 3, \"an index is out of range\");");
     write_back();
     line("  return 0;\n}");
     return {};
   }
 
+  // Reads of symbols come before what waits for them: outputs and arenas whose sizes they say.
+  void operations() {
+    int32_t done = -1;
+    bool waiting = true;
+    for (const Operation& operation : plan_.operations) {
+      if (waiting && operation.kind != Operation::Kind::read) known_lines(done), waiting = false;
+      operation_lines(operation);
+      if (operation.kind == Operation::Kind::launch) done = operation.subject;
+      if (operation.kind == Operation::Kind::read) waiting = true;
+    }
+    if (waiting) known_lines(done);
+  }
+
+  // What can be done once kernel `after` is: checks, outputs, arenas.
+  void known_lines(int32_t after) {
+    for (const Guard& guard : loops_.guards)
+      if ((!prefix_.empty() || is_read(guard.condition)) && known_after(schedule_, guard.condition) == after)
+        guard_line(guard);
+    for (size_t r = 0; r < results_.size() && prefix_.empty(); ++r) {
+      const LoopOutput& output = loops_.outputs[results_[r]];
+      int32_t known = -1;
+      for (const SymList& list : {sizes_of(output), strides_of(output)})
+        for (const Sym& sym : list) known = std::max(known, known_after(schedule_, sym));
+      if (known != after) continue;
+      const SymList sizes = sizes_of(output), strides = strides_of(output);
+      line(format("  char* y{};", results_[r]));
+      line(format("  {{ const i64 sizes[] = {}, strides[] = {};", list(sizes), list(strides)));
+      line(format("    y{} = (char*)table->output(host, {}, sizes, strides, e); }}", results_[r], r));
+      line(
+          format("  if (!y{}) return e->code ? e->code : td_fail(e, 2, \"no memory for output {}\");", results_[r], r));
+    }
+    for (const Arena& arena : plan_.arenas) {
+      if (arena.bytes == Sym(0) || arena.after != after) continue;
+      const std::string name = arena_name(arena.device, after);
+      // A program that a call runs has its first arena from the call.
+      if (after < 0 && !prefix_.empty() && is_host(arena.device)) continue;
+      const std::string alloc =
+          is_host(arena.device) ? "(char*)table->alloc" : format("td{}_alloc", suffix(arena.device));
+      line(format("  char* const {} = {}(host, {});", name, alloc, c(arena.bytes)));
+      line(format("  if (!{}) return td_fail(e, 2, \"out of memory\");", name));
+    }
+  }
+
+  // The symbol's value, within its range.
+  void read_lines(const SymbolRead& read) {
+    const LoopTensor& tensor = loops_[read.tensor];
+    const Place& place = schedule_.place(read.tensor);
+    line(format("  // {} is %{}", read.symbol, tensor.name));
+    line(format("  const i64 {} = (i64)*(const {}*)({} + ({}) * {}); (void){};", read.symbol, c_type(tensor.dtype),
+                pointer(place.buffer), c(place.offset), dtype_bytes(tensor.dtype), read.symbol));
+    auto info = std::ranges::find(loops_.symbols, read.symbol, &SymbolInfo::name);
+    std::string limits;
+    if (info->low > INT64_MIN) limits = format("{} < {}", read.symbol, info->low);
+    if (info->high != INT64_MAX)
+      limits += format("{}{} > {}", limits.empty() ? "" : " || ", read.symbol, info->high);
+    if (!limits.empty())
+      line(format("  if ({}) return td_fail(e, 1, \"`{}` is %ld, must be {}\", {});", limits, read.symbol,
+                  range_text(info->low, info->high), read.symbol));
+  }
+  // Of one integer or bool; a double is read as its bits.
+  static const char* c_type(DType dtype) {
+    switch (dtype_bytes(dtype)) {
+      case 1: return is_unsigned(dtype) || is_bool(dtype) ? "unsigned char" : "signed char";
+      case 2: return is_unsigned(dtype) ? "unsigned short" : "short";
+      case 4: return is_unsigned(dtype) ? "unsigned" : "int";
+      default: return "long";
+    }
+  }
+
   void operation_lines(const Operation& operation) {
     const auto subject = static_cast<size_t>(operation.subject);
     if (operation.kind == Operation::Kind::launch) return kernel_lines(subject, operation.stream);
+    if (operation.kind == Operation::Kind::read) return read_lines(loops_.symbol_reads[subject]);
     if (operation.kind == Operation::Kind::wait) {
       // The CPU's stream is this function itself: it has come as far as the text has. For the CPU to wait, the other
       // device's queue is emptied.
@@ -336,6 +426,8 @@ class Wrapper {
     const std::string where = kernel.where.text();
     line(
         format("  // {}: {}{}", kernel.name, replace_all(kernel.note, "\n", " "), where.empty() ? "" : "  @ " + where));
+    const int mark = next_mark_++;
+    if (auto* call = std::get_if<CallKernel>(&kernel.work)) return call_lines(k, *call, mark);
     std::string pointers, symbols, units = source.units;
     for (const KernelParams::Slot& slot : source.slots)
       pointers += (slot.buffer       ? pointer(slot.buffer)
@@ -352,14 +444,170 @@ class Wrapper {
                              symbols, source.scratch_bytes, source.counts ? "    *(i64*)scratch = 0;\n" : ""));
     }
     line(format("    const i64 units = {};", units));
-    line(format("    if (table->mark) table->mark(host, {}, 0);", k));
+    line(format("    if (table->mark) table->mark(host, {}, 0);", mark));
     if (is_host(kernel.device))
       line(format("    if (units > 0) table->parallel(host, {}, p, s, units, {}, {});", source.symbol, source.grain,
                   c(kernel.nanoseconds)));
     else
       line(format("    if (int32_t bad = td{}_launch(host, {}, \"{}\", p, s, units, {})) return bad;",
                   suffix(kernel.device), stream, source.symbol, source.grain));
-    line(format("    if (table->mark) table->mark(host, {}, 1); }}{}", k, source.scratch_bytes != "0" ? " }" : ""));
+    line(format("    if (table->mark) table->mark(host, {}, 1); }}{}", mark, source.scratch_bytes != "0" ? " }" : ""));
+  }
+
+  // ---- calls --------------------------------------------------------------------------------------------------------
+
+  std::string tensor_pointer(TensorId id) const {
+    const Place& place = schedule_.place(id);
+    if (place.offset == Sym(0)) return pointer(place.buffer);
+    return format("{} + ({}) * {}", pointer(place.buffer), c(place.offset), dtype_bytes(loops_[id].dtype));
+  }
+  std::string list(const SymList& values) const {
+    std::string text;
+    for (const Sym& value : values) text += c(value) + ", ";
+    return "{" + text + "0}";
+  }
+  Sym bytes_of(TensorId id, size_t first_dim = 0) const {
+    const SymList& sizes = loops_[id].sizes;
+    return product({sizes.begin() + static_cast<ptrdiff_t>(first_dim), sizes.end()}) *
+           Sym(dtype_bytes(loops_[id].dtype));
+  }
+  // { data, sizes, strides, rank, dtype, 0, 0 }, whose arrays the lines before define by this name.
+  std::string view_text(TensorId id, const std::string& name) {
+    line(format("    const i64 {}_sizes[] = {}, {}_strides[] = {};", name, list(loops_[id].sizes), name,
+                list(schedule_.place(id).strides)));
+    return format("{{{}, {}_sizes, {}_strides, {}, {}, 0, 0}}", tensor_pointer(id), name, name,
+                  loops_[id].sizes.size(), static_cast<int>(loops_[id].dtype));
+  }
+
+  void call_lines(size_t k, const CallKernel& call, int mark) {
+    line("  {");
+    line(format("    if (table->mark) table->mark(host, {}, 0);", mark));
+    if (is_control_flow(call))
+      control_lines(k, call);
+    else
+      function_lines(call);
+    line(format("    if (table->mark) table->mark(host, {}, 1);\n  }}", mark));
+  }
+
+  void function_lines(const CallKernel& call) {
+    std::string inputs, outputs, attributes;
+    for (size_t i = 0; i < call.operands.size(); ++i) inputs += view_text(call.operands[i], format("in{}", i)) + ", ";
+    for (size_t i = 0; i < call.results.size(); ++i) outputs += view_text(call.results[i], format("out{}", i)) + ", ";
+    for (const Sym& attribute : call.attributes) {
+      const bool real = attribute.kind() == SymKind::call && attribute.function().starts_with("float:");
+      attributes += (real ? format("__builtin_bit_cast(long, {})", c(attribute)) : c(attribute)) + ", ";
+    }
+    line(format("    const TdView inputs[] = {{{}{{}}}}, outputs[] = {{{}{{}}}};", inputs, outputs));
+    line(format("    const i64 attributes[] = {{{}0}};", attributes));
+    line(format("    const TdCall call = {{sizeof(TdCall), inputs, outputs, attributes, {}, {}, {}, table, host, e}};",
+                call.operands.size(), call.results.size(), call.attributes.size()));
+    line(format("    if (int32_t bad = td_call_{}(&call)) return bad;", call.function));
+  }
+
+  void control_lines(size_t k, const CallKernel& call) {
+    const std::string name = replace_all(schedule_.kernels[k].name, ".", "_") + "_";
+    std::vector<std::string> operands, results;
+    for (size_t i = 0; i < call.operands.size(); ++i) operands.push_back(operand_lines(call.operands[i], name, i));
+    for (TensorId id : call.results) results.push_back(tensor_pointer(id));
+    if (call.function == "cond") {
+      const bool by_size = !call.attributes.empty();
+      line(format("    if ({}) {{", by_size ? c(call.attributes[0]) : format("*(const char*)({})", operands[0])));
+      if (!by_size) operands.erase(operands.begin());
+      body_lines(k, 0, call, operands, results);
+      line("    } else {");
+      body_lines(k, 1, call, operands, results);
+      line("    }");
+      return;
+    }
+    // Carried tensors go from `now` to `next`, which is the result or a place in the scratch, in turn.
+    const auto carried = static_cast<size_t>(call.attributes[0].value());
+    std::vector<std::string> inputs, outputs;
+    std::vector<Sym> places;
+    Sym at = 0;
+    for (size_t i = 0; i < carried; ++i) {
+      places.push_back(at);
+      at += ceil_div(bytes_of(call.results[i]), 64) * Sym(64);
+      line(format("    char* {}now{} = {};", name, i, operands[i]));
+      inputs.push_back(format("{}now{}", name, i));
+      outputs.push_back(format("{}next{}", name, i));
+    }
+    const std::string step = name + "step", row = name + "row";
+    if (call.function == "while") {
+      for (size_t i = carried; i < operands.size(); ++i) inputs.push_back(operands[i]);
+      line(format("    for (i64 {0} = 0;; ++{0}) {{\n    char {1}more = 0;", step, name));
+      body_lines(k, 0, call, inputs, {format("&{}more", name)});
+      line(format("    if (!{}more || failed) break;", name));
+      next_lines(call, name, format("{} & 1", step), results, places);
+      body_lines(k, 1, call, inputs, outputs);
+    } else {
+      const auto walked = static_cast<size_t>(call.attributes[1].value());
+      const std::string steps = c(call.attributes[2]);
+      line(format("    for (i64 {0} = 0; {0} < {1} && !failed; ++{0}) {{", step, steps));
+      line(format("    const i64 {} = {}; (void){};", row,
+                  call.attributes[3] == Sym(0) ? step : format("{} - 1 - {}", steps, step), row));
+      for (size_t i = carried; i < carried + walked; ++i)
+        inputs.push_back(format("{} + {} * {}", operands[i], row, c(bytes_of(call.operands[i], 1))));
+      for (size_t i = carried + walked; i < operands.size(); ++i) inputs.push_back(operands[i]);
+      for (size_t i = carried; i < results.size(); ++i)
+        outputs.push_back(format("{} + {} * {}", results[i], row, c(bytes_of(call.results[i], 1))));
+      // The last step writes the result.
+      next_lines(call, name, format("({} - 1 - {}) & 1", steps, step), results, places);
+      body_lines(k, 0, call, inputs, outputs);
+    }
+    for (size_t i = 0; i < carried; ++i) line(format("    {0}now{1} = {0}next{1};", name, i));
+    line("    }");
+    for (size_t i = 0; i < carried; ++i)
+      line(format("    if ({0}now{1} != {2}) __builtin_memcpy({2}, {0}now{1}, (size_t)({3}));", name, i, results[i],
+                  c(bytes_of(call.results[i]))));
+  }
+  void next_lines(const CallKernel& call, const std::string& name, const std::string& to_scratch,
+                  const std::vector<std::string>& results, const std::vector<Sym>& places) {
+    for (size_t i = 0; i < places.size(); ++i)
+      line(format("    char* const {}next{} = {} ? {} + {} : {};", name, i, to_scratch,
+                  pointer(call.scratch), c(places[i]), results[i]));
+  }
+
+  // The operand as programs read it, row-major: as it lies, or a copy.
+  std::string operand_lines(TensorId id, const std::string& name, size_t index) {
+    const LoopTensor& tensor = loops_[id];
+    const Place& place = schedule_.place(id);
+    bool row_major = true;
+    const SymList wanted = contiguous_strides(tensor.sizes);
+    for (size_t d = 0; d < wanted.size(); ++d)
+      row_major &= proves_eq(tensor.sizes[d], 1) || proves_eq(wanted[d], place.strides[d]);
+    if (row_major) return "(" + tensor_pointer(id) + ")";
+    const std::string copy = format("{}in{}", name, index);
+    line(format("    char* const {} = (char*)table->alloc(host, {});", copy, c(bytes_of(id))));
+    line(format("    if (!{}) return td_fail(e, 2, \"out of memory\");", copy));
+    const std::string view = view_text(id, copy);
+    line(format("    const TdView {}_view = {};\n    td_copy_strided({}, &{}_view, {});", copy, view, copy, copy,
+                dtype_bytes(tensor.dtype)));
+    return copy;
+  }
+
+  // A program that a call runs, as a block: its inputs and outputs lie where the call says.
+  void body_lines(size_t k, size_t b, const CallKernel& call, const std::vector<std::string>& inputs,
+                  const std::vector<std::string>& outputs) {
+    const std::string prefix = format("{}_b{}_", replace_all(schedule_.kernels[k].name, ".", "_"), b);
+    Wrapper body(plan_.bodies.at(static_cast<int32_t>(k))[b], kernels_[k].bodies[b], options_, prefix, next_mark_);
+    body.out_.swap(out_);
+    body.line("    {");
+    for (size_t i = 0; i < inputs.size(); ++i)
+      body.line(format("  char* const {0}x{1} = {2}; (void){0}x{1};", prefix, i, inputs[i]));
+    for (size_t i = 0; i < outputs.size(); ++i)
+      body.line(format("  char* const {0}y{1} = {2}; (void){0}y{1};", prefix, i, outputs[i]));
+    if (call.scratch) {
+      Sym carried = 0;
+      if (call.function != "cond")
+        for (size_t i = 0; i < static_cast<size_t>(call.attributes[0].value()); ++i)
+          carried += ceil_div(bytes_of(call.results[i]), 64) * Sym(64);
+      body.line(format("  char* const {0}arena = {1} + {2}; (void){0}arena;", prefix, pointer(call.scratch), c(carried)));
+    }
+    body.operations();
+    body.write_back();
+    body.line("    }");
+    next_mark_ = body.next_mark_;
+    body.out_.swap(out_);
   }
 
   // Mutated buffers and inputs get their new values after the last read.
@@ -368,7 +616,7 @@ class Wrapper {
       const LoopOutput& output = loops_.outputs[o];
       if (!output.tensor) {
         if (output.target.kind == GraphOutput::Kind::symbol)
-          line(format("  *(i64*)y{} = {};", o, c(output.target.symbol)));
+          line(format("  *(i64*){}y{} = {};", prefix_, o, c(output.target.symbol)));
         continue;
       }
       const LoopTensor& tensor = loops_[output.tensor];
@@ -383,7 +631,8 @@ class Wrapper {
         const SymList sizes = sizes_of(output), strides = strides_of(output);
         const std::string from =
             format("{} + ({}) * {}", pointer(place.buffer), c(alias ? output.offset : place.offset), element);
-        copy_lines(from, sizes, alias ? output.strides : place.strides, format("y{}", o), strides, tensor.dtype);
+        copy_lines(from, sizes, alias ? output.strides : place.strides, format("{}y{}", prefix_, o), strides,
+                   tensor.dtype);
         continue;
       }
       std::string to;
@@ -468,6 +717,9 @@ class Wrapper {
   const Loops& loops_;
   const std::vector<KernelSource>& kernels_;
   const WrapperOptions& options_;
+  std::string prefix_;  // of the names of a program that a call runs
+  int next_mark_ = 0;   // the next kernel's number in the report
+  std::set<std::string> read_symbols_;
   std::map<std::string, size_t> symbol_index_;
   std::vector<size_t> slots_;    // input slots: positions in loops.inputs
   std::vector<size_t> results_;  // result slots: positions in loops.outputs
@@ -498,13 +750,20 @@ std::string report_json(const Plan& plan, const std::vector<KernelSource>& kerne
     out += "}";
   }
   out += "],\"kernels\":[";
-  for (size_t k = 0; k < schedule.kernels.size(); ++k) {
-    const Kernel& kernel = schedule.kernels[k];
-    const char* kinds[] = {"loops", "matmul", "conv", "attention"};
-    append(out, "{}{{\"name\":{},\"kind\":\"{}\",\"note\":{},\"source\":{},\"symbol\":{},\"flops\":{},\"bytes\":{}}}",
-           k ? "," : "", json(kernel.name), kinds[kernel.work.index()], json(kernel.note), json(kernel.where.text()),
-           json(kernels[k].symbol), json(to_string(kernel.flops)), json(to_string(kernel.bytes)));
-  }
+  // A call, then the kernels of its programs.
+  auto list = [&](const auto& self, const Plan& part, const std::vector<KernelSource>& sources) -> void {
+    for (size_t k = 0; k < part.schedule.kernels.size(); ++k) {
+      const Kernel& kernel = part.schedule.kernels[k];
+      const char* kinds[] = {"loops", "matmul", "conv", "attention", "call"};
+      append(out, "{}{{\"name\":{},\"kind\":\"{}\",\"note\":{},\"source\":{},\"symbol\":{},\"flops\":{},\"bytes\":{}}}",
+             out.back() == '[' ? "" : ",", json(kernel.name), kinds[kernel.work.index()], json(kernel.note),
+             json(kernel.where.text()), json(sources[k].symbol), json(to_string(kernel.flops)),
+             json(to_string(kernel.bytes)));
+      for (size_t b = 0; b < sources[k].bodies.size(); ++b)
+        self(self, part.bodies.at(static_cast<int32_t>(k))[b], sources[k].bodies[b]);
+    }
+  };
+  list(list, plan, kernels);
   append(out, "],\"intermediate_bytes\":{},\"bytes_moved\":{},\"peak_bytes\":{},\"lower_bound_bytes\":{}}}",
          plan.intermediate_bytes, plan.bytes_moved, plan.peak_bytes, plan.lower_bound_bytes);
   return out;
