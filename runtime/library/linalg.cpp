@@ -294,8 +294,9 @@ int32_t td_call_svd(const TdCall* call) {
     using T = std::decay_t<decltype(a[0](0, 0))>;
     for (int64_t i = 0; i < a.count() && !frame.failed; ++i) {
       const Matrix<T> matrix = a[i];
-      const int options = !all ? 0 : full ? Eigen::ComputeFullU | Eigen::ComputeFullV
-                                          : Eigen::ComputeThinU | Eigen::ComputeThinV;
+      const int options = !all   ? 0
+                          : full ? Eigen::ComputeFullU | Eigen::ComputeFullV
+                                 : Eigen::ComputeThinU | Eigen::ComputeThinV;
       if (matrix.size() == 0) {
         if (all) frame.out(0)[i].setIdentity(), frame.out(2)[i].setIdentity();
         continue;

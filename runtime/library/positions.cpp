@@ -26,7 +26,8 @@ float value_of(Brain x) {
 }
 float value_of(Half x) {
   const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16, magnitude = x.bits & 0x7fff;
-  uint32_t bits = magnitude >= 0x7c00 ? (magnitude << 13) + (112u << 23) + (112u << 23) : (magnitude << 13) + (112u << 23);
+  uint32_t bits =
+      magnitude >= 0x7c00 ? (magnitude << 13) + (112u << 23) + (112u << 23) : (magnitude << 13) + (112u << 23);
   float value;
   if (magnitude < 0x400) {
     value = static_cast<float>(magnitude) * 0x1p-24f;
@@ -62,8 +63,10 @@ bool with_type(int32_t dtype, F f) {
 // NaN comes after everything.
 template <class T>
 bool before(T a, T b) {
-  if constexpr (std::is_floating_point_v<T>) return a < b || (a == a && b != b);
-  else return a < b;
+  if constexpr (std::is_floating_point_v<T>)
+    return a < b || (a == a && b != b);
+  else
+    return a < b;
 }
 
 }  // namespace

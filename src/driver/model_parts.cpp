@@ -1,4 +1,5 @@
-// The boilerplate and library objects and the version script, put in by the assembler: the library needs no files beside itself.
+// The boilerplate and library objects and the version script, put in by the assembler: the library needs no files
+// beside itself.
 #include "driver/model_parts.h"
 
 #define TOROID_EMBED(name, file)     \

@@ -106,7 +106,7 @@ runtime::Recipes make_recipes(const Plan& plan) {
     constant.bytes = buffer.elements.value() * dtype_bytes(buffer.dtype);
     constant.dtype = static_cast<int32_t>(buffer.dtype);
     constant.sizes = buffer.constant_sizes;
-    for (const RecipeStep& step : buffer.recipe) 
+    for (const RecipeStep& step : buffer.recipe)
       constant.steps.push_back(make_step(step, buffer.name, program.weights, plan.schedule.loops.weights));
     recipes.constants.push_back(std::move(constant));
   });

@@ -263,7 +263,9 @@ Sym Symbols::symbol(const std::string& file_name) {
     info.low = range->second.low, info.high = range->second.high;
   Sym symbol = Sym::symbol(info.name, info.low, info.high);
   // A float that the host reads: its symbol holds the bits.
-  if (prefix == "zuf") info.low = INT64_MIN, info.high = INT64_MAX, symbol = sym_call("from_bits", {Sym::symbol(info.name, info.low, info.high)});
+  if (prefix == "zuf")
+    info.low = INT64_MIN, info.high = INT64_MAX,
+    symbol = sym_call("from_bits", {Sym::symbol(info.name, info.low, info.high)});
   graph_->symbols.push_back(std::move(info));
   known_.emplace(file_name, symbol);
   return symbol;

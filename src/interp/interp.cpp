@@ -97,7 +97,8 @@ Status run_call(const Loops& loops, const LoopCall& call, Evaluator& evaluator, 
   TD_TRY(std::vector<InterpTensor> results, evaluate_call(loops, call, std::move(operands), evaluator, run_body));
   for (size_t i = 0; i < results.size(); ++i) {
     auto owner = std::make_shared<InterpTensor>(std::move(results[i]));
-    evaluator.set(call.results[i], Memory{owner->dtype, owner->sizes, row_major(owner->sizes), owner->data.data(), owner});
+    evaluator.set(call.results[i],
+                  Memory{owner->dtype, owner->sizes, row_major(owner->sizes), owner->data.data(), owner});
   }
   return {};
 }

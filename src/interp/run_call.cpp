@@ -33,8 +33,13 @@ struct CallHost {
 
 TdView view_of(InterpTensor& tensor, std::vector<int64_t>& strides) {
   strides = row_major(tensor.sizes);
-  return {tensor.data.data(), tensor.sizes.data(), strides.data(), static_cast<int32_t>(tensor.sizes.size()),
-          static_cast<int32_t>(tensor.dtype), 0, 0};
+  return {tensor.data.data(),
+          tensor.sizes.data(),
+          strides.data(),
+          static_cast<int32_t>(tensor.sizes.size()),
+          static_cast<int32_t>(tensor.dtype),
+          0,
+          0};
 }
 
 Result<Tensors> call_function(const Loops& loops, const LoopCall& call, Tensors operands, const Evaluator& evaluator) {

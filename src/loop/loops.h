@@ -166,12 +166,13 @@ struct LoopOutput {
   Sym offset = 0;
 };
 
-// What is no loop nest: whole tensors in, whole tensors (row-major) out. `function` is one of the library (calls.h, e.g.
-// "nonzero"), a plug-in's op ("my::op"), or control flow over programs of its own, each of which reads operands as its
-// inputs and gives its outputs:
+// What is no loop nest: whole tensors in, whole tensors (row-major) out. `function` is one of the library (calls.h,
+// e.g. "nonzero"), a plug-in's op ("my::op"), or control flow over programs of its own, each of which reads operands as
+// its inputs and gives its outputs:
 //   cond   operands...; attributes: the condition, or none when operand 0 is it; bodies: if true, if false
 //   while  carried..., others...; attributes: how many are carried; bodies: the condition, the step
-//   scan   carried..., walked..., others...; attributes: how many are carried, how many are walked along dim 0, how many
+//   scan   carried..., walked..., others...; attributes: how many are carried, how many are walked along dim 0, how
+//   many
 //          steps, 1 for backwards; body: the step, which gives the carried ones and then a row of each other result
 struct Loops;
 struct LoopCall {

@@ -257,8 +257,7 @@ class Parser {
       plan.arenas.push_back(std::move(arena));
     }
     // Streams and operations follow from the kernels and copies.
-    while (lexer_.at("stream") || lexer_.at("launch") || lexer_.at("copy") || lexer_.at("wait") ||
-           lexer_.at("read"))
+    while (lexer_.at("stream") || lexer_.at("launch") || lexer_.at("copy") || lexer_.at("wait") || lexer_.at("read"))
       lexer_.rest_of_line();
     for (auto [word, field] :
          {std::pair("peak", &Plan::peak_bytes), std::pair("lower_bound", &Plan::lower_bound_bytes),

@@ -287,7 +287,8 @@ std::string operation_text(const Schedule& schedule, const Operation& operation)
       return format("copy %{} to %{} on {}", schedule.loops[schedule.copies[subject].from].name,
                     schedule.loops[schedule.copies[subject].to].name, operation.stream);
     case Operation::Kind::wait: return format("wait {} on {}", operation.subject, operation.stream);
-    case Operation::Kind::read: return format("read {} on {}", schedule.loops.symbol_reads[subject].symbol, operation.stream);
+    case Operation::Kind::read:
+      return format("read {} on {}", schedule.loops.symbol_reads[subject].symbol, operation.stream);
   }
   return "";
 }
@@ -312,7 +313,8 @@ std::string whole_text(const Schedule& schedule, const Plan* plan) {
   out += "}\n";
   KernelPrinter printer(schedule, names);
   for (size_t k = 0; k < schedule.kernels.size(); ++k) {
-    auto bodies = plan ? plan->bodies.find(static_cast<int32_t>(k)) : std::map<int32_t, std::vector<Plan>>::const_iterator();
+    auto bodies =
+        plan ? plan->bodies.find(static_cast<int32_t>(k)) : std::map<int32_t, std::vector<Plan>>::const_iterator();
     out += "\n" + printer.kernel(schedule.kernels[k], plan && bodies != plan->bodies.end() ? &bodies->second : nullptr);
   }
   return out;

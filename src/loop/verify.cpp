@@ -123,8 +123,8 @@ void verify_loops(const Loops& loops) {
   for (const SymbolRead& read : loops.symbol_reads) {
     TD_CHECK(exists(read.tensor) && declared.contains(read.symbol), "`{}` is read from nowhere", read.symbol);
     const LoopTensor& t = loops[read.tensor];
-    TD_CHECK(proves_eq(product(t.sizes), 1) && (!is_float(t.dtype) || t.dtype == DType::f64),
-             "`{}` is read from `%{}`", read.symbol, t.name);
+    TD_CHECK(proves_eq(product(t.sizes), 1) && (!is_float(t.dtype) || t.dtype == DType::f64), "`{}` is read from `%{}`",
+             read.symbol, t.name);
   }
   for (const LoopOutput& output : loops.outputs) {
     const GraphOutput& target = output.target;

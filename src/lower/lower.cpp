@@ -43,7 +43,11 @@ class Lowering {
 
   // A program that a call runs: `tensors` are its inputs in `body`, by start_body.
   Lowering(const Graph& graph, Loops body, const std::vector<TensorId>& tensors)
-      : graph_(graph), loops_(std::move(body)), values_(graph.values.size()), aliases_(graph.values.size()), nested_(true) {
+      : graph_(graph),
+        loops_(std::move(body)),
+        values_(graph.values.size()),
+        aliases_(graph.values.size()),
+        nested_(true) {
     loops_.guards = graph.guards;
     builder_.emplace(loops_);
     for (size_t i = 0; i < graph.inputs.size(); ++i) value(graph.inputs[i].value) = builder_->read(tensors[i]);
@@ -383,8 +387,7 @@ class Lowering {
         // A copy, where the value is a view or memory of the caller's or the model's.
         const bool made = output.tensor.valid() && (loops_[output.tensor].kind == TensorKind::computed ||
                                                     loops_[output.tensor].kind == TensorKind::called);
-        if (!made ||
-            (!written && !same_list(loops_[output.tensor].strides, v.type.strides))) {
+        if (!made || (!written && !same_list(loops_[output.tensor].strides, v.type.strides))) {
           builder_->enter(v.name, v.producer.valid() ? graph_[v.producer].where : Where{});
           output.tensor = builder_->compute(v.type.dtype, v.type.sizes, x.at, v.name, v.type.strides);
           loops_[output.tensor].device = v.type.device;

@@ -1,5 +1,6 @@
-// Results whose sizes follow from data: nonzero, masked_select, unique, repeat_interleave. A count is computed first and
-// read on the host as the result's size; then the library finds positions, and gathers at them are loops like any other.
+// Results whose sizes follow from data: nonzero, masked_select, unique, repeat_interleave. A count is computed first
+// and read on the host as the result's size; then the library finds positions, and gathers at them are loops like any
+// other.
 #include <algorithm>
 
 #include "base/check.h"
@@ -11,7 +12,8 @@ Sym unknown_size() { return Sym::symbol("?", 0, sym_infinity); }
 bool is_unknown(const Sym& size) { return size.is_symbol() && size.symbol_name() == "?"; }
 
 LoopValue count_nonzero(LoopBuilder& b, const LoopValue& x) {
-  LoopValue flags = b.from(DType::i64, x.sizes, [&b, x](const Index& i) { return b.cvt(truth(b, x.at(i)), DType::i64); });
+  LoopValue flags =
+      b.from(DType::i64, x.sizes, [&b, x](const Index& i) { return b.cvt(truth(b, x.at(i)), DType::i64); });
   if (x.rank() == 0) return flags;
   return b.reduce(ReduceOp::sum, flags, {}, false, DType::i64, DType::i64, ".count");
 }
@@ -100,9 +102,8 @@ void add_nonzero(OpTable& ops) {
 void add_repeats(OpTable& ops) {
   auto positions = [](LoopBuilder& b, const LoopValue& repeats, const Sym& total) {
     LoopValue ends = b.materialize(b.scan(ReduceOp::sum, repeats, 0, DType::i64, DType::i64), ".ends");
-    LoopValue last = proves_eq(repeats.sizes[0], 0)
-                         ? b.full({}, int_expr(b, 0), DType::i64)
-                         : b.select(ends, 0, sym_max(repeats.sizes[0] - Sym(1), 0));
+    LoopValue last = proves_eq(repeats.sizes[0], 0) ? b.full({}, int_expr(b, 0), DType::i64)
+                                                    : b.select(ends, 0, sym_max(repeats.sizes[0] - Sym(1), 0));
     b.define_size(total, last);
     return b.call("repeat_positions", {ends}, {}, {{DType::i64, {total}}})[0];
   };
@@ -258,14 +259,15 @@ void add_unique(OpTable& ops) {
                   Row{"aten.unique_dim.default", true, true, {"(i64[4,2], 0, True, True, True)", "(i64[2,5], 1)"}},
                   Row{"aten.unique_consecutive.default", false, false, {"(i64[9], True, True)", "(i64[9])"}},
                   Row{"aten.unique_dim_consecutive.default", true, false, {"(i64[4,1], 0, True, True)", ""}}}) {
-    OpRow& added = ops.add(row.name)
-                       .infer([row](const Call& call) {
-                         return infer_unique(call, row.along_dim || (call.schema().find_arg("dim") >= 0 && call.has("dim")));
-                       })
-                       .lower_many([row](LoopBuilder& b, const LowerCall& call) {
-                         const bool dim = row.along_dim || (call.schema().find_arg("dim") >= 0 && call.has("dim"));
-                         return lower_unique(b, call, dim, row.sorts);
-                       });
+    OpRow& added =
+        ops.add(row.name)
+            .infer([row](const Call& call) {
+              return infer_unique(call, row.along_dim || (call.schema().find_arg("dim") >= 0 && call.has("dim")));
+            })
+            .lower_many([row](LoopBuilder& b, const LowerCall& call) {
+              const bool dim = row.along_dim || (call.schema().find_arg("dim") >= 0 && call.has("dim"));
+              return lower_unique(b, call, dim, row.sorts);
+            });
     for (const char* sample : row.samples)
       if (*sample) added.sample(std::string(row.name) + sample);
   }

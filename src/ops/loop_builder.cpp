@@ -442,7 +442,7 @@ Sym LoopBuilder::read_size(const LoopValue& count) {
         return Sym::symbol(known->name, known->low, known->high);
   SymbolInfo info;
   for (int n = 0; info.name.empty(); ++n) {
-    const std::string name = format("n{}", n);
+    const std::string name = format("u{}", n);
     if (std::ranges::find(loops_.symbols, name, &SymbolInfo::name) == loops_.symbols.end()) info.name = name;
   }
   info.unbacked = true;

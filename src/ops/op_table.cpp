@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "ops/linalg.h"
 #include "ops/rules.h"
 
 namespace toroid {
@@ -197,6 +198,8 @@ const OpTable& OpTable::all() {
     add_scatter_ops(t);
     add_loss_ops(t);
     add_dynamic_ops(t);
+    add_linalg_ops(t);
+    add_spectral_ops(t);
     return t;
   }();
   return table;

@@ -129,17 +129,17 @@ Result<Pass> run_direction(LoopBuilder& b, const Layers& l, const LoopValue& x, 
   if (lstm) carried.push_back(start.c);
   if (w.b_hh) others.push_back(*w.b_hh);
   TD_TRY(std::vector<LoopValue> results,
-         scan_steps(b, "step" + name, carried, {from_x}, others, backwards,
-                    [&](LoopBuilder& inner, const std::vector<LoopValue>& old, const std::vector<LoopValue>& row,
-                        const std::vector<LoopValue>& weights) {
-                      CellWeights cell{.w_hh = weights[0]};
-                      if (weights.size() > 1) cell.b_hh = weights[1];
-                      const State next =
-                          step(inner, l.kind, row[0], cell, {old[0], lstm ? old[1] : LoopValue{}}, dtype, "");
-                      ScanStep result{{next.h}, {next.h}};
-                      if (lstm) result.carried.push_back(next.c);
-                      return result;
-                    }));
+         scan_steps(
+             b, "step" + name, carried, {from_x}, others, backwards,
+             [&](LoopBuilder& inner, const std::vector<LoopValue>& old, const std::vector<LoopValue>& row,
+                 const std::vector<LoopValue>& weights) {
+               CellWeights cell{.w_hh = weights[0]};
+               if (weights.size() > 1) cell.b_hh = weights[1];
+               const State next = step(inner, l.kind, row[0], cell, {old[0], lstm ? old[1] : LoopValue{}}, dtype, "");
+               ScanStep result{{next.h}, {next.h}};
+               if (lstm) result.carried.push_back(next.c);
+               return result;
+             }));
   Pass pass{results.back(), {results[0], {}}};
   if (lstm) pass.last.c = results[1];
   return pass;

@@ -206,8 +206,8 @@ void place_constants(Plan& plan, const Schedule& schedule, Constants& constants)
       const Buffer& buffer = schedule.buffers[b];
       const BufferId id{static_cast<int32_t>(b)};
       if (buffer.kind != BufferKind::constant || buffer.mutated != mutated || !used.contains(id)) continue;
-      auto [place, is_new] = constants.places.emplace(
-          mutated ? format("mutated {}", b) : recipe_key(schedule, buffer), constants.bytes);
+      auto [place, is_new] =
+          constants.places.emplace(mutated ? format("mutated {}", b) : recipe_key(schedule, buffer), constants.bytes);
       plan.offsets[b] = place->second;
       if (is_new)
         constants.bytes +=

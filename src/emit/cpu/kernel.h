@@ -11,14 +11,14 @@
 namespace toroid::emit {
 
 struct KernelSource {
-  std::string symbol;                     // td_<hash of the text>: equal kernels have equal symbols
-  std::string text;                       // a translation unit
-  std::vector<KernelParams::Slot> slots;  // what p[k] is
-  std::vector<std::string> symbols;       // what s[k] is
-  std::string units;                      // C expression over s: how many units of work there are
-  int64_t grain = 1;                      // units worth a task, at least
-  std::string scratch_bytes = "0";        // C expression over s
-  bool counts = false;                    // the first i64 of scratch is 0 at the start: units that are done
+  std::string symbol;                             // td_<hash of the text>: equal kernels have equal symbols
+  std::string text;                               // a translation unit
+  std::vector<KernelParams::Slot> slots;          // what p[k] is
+  std::vector<std::string> symbols;               // what s[k] is
+  std::string units;                              // C expression over s: how many units of work there are
+  int64_t grain = 1;                              // units worth a task, at least
+  std::string scratch_bytes = "0";                // C expression over s
+  bool counts = false;                            // the first i64 of scratch is 0 at the start: units that are done
   std::vector<std::vector<KernelSource>> bodies;  // of a call, which has no text: the kernels of its programs
 };
 

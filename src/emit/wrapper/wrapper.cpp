@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "emit/wrapper/calls.h"
 
 namespace toroid::emit {
 namespace {
@@ -90,9 +91,6 @@ class Wrapper {
         line(format("extern \"C\" void {}(char* const* p, const i64* s, i64 begin, i64 end);", kernels[k].symbol));
       }
     }
-  }
-  static bool is_control_flow(const CallKernel& call) {
-    return call.function == "cond" || call.function == "while" || call.function == "scan";
   }
   // A symbol in it is read from a tensor while the model runs.
   bool is_read(const Sym& sym) const {
@@ -383,8 +381,7 @@ class Wrapper {
     auto info = std::ranges::find(loops_.symbols, read.symbol, &SymbolInfo::name);
     std::string limits;
     if (info->low > INT64_MIN) limits = format("{} < {}", read.symbol, info->low);
-    if (info->high != INT64_MAX)
-      limits += format("{}{} > {}", limits.empty() ? "" : " || ", read.symbol, info->high);
+    if (info->high != INT64_MAX) limits += format("{}{} > {}", limits.empty() ? "" : " || ", read.symbol, info->high);
     if (!limits.empty())
       line(format("  if ({}) return td_fail(e, 1, \"`{}` is %ld, must be {}\", {});", limits, read.symbol,
                   range_text(info->low, info->high), read.symbol));
@@ -427,7 +424,7 @@ class Wrapper {
     line(
         format("  // {}: {}{}", kernel.name, replace_all(kernel.note, "\n", " "), where.empty() ? "" : "  @ " + where));
     const int mark = next_mark_++;
-    if (auto* call = std::get_if<CallKernel>(&kernel.work)) return call_lines(k, *call, mark);
+    if (std::holds_alternative<CallKernel>(kernel.work)) return call_lines(k, mark);
     std::string pointers, symbols, units = source.units;
     for (const KernelParams::Slot& slot : source.slots)
       pointers += (slot.buffer       ? pointer(slot.buffer)
@@ -456,138 +453,26 @@ class Wrapper {
 
   // ---- calls --------------------------------------------------------------------------------------------------------
 
-  std::string tensor_pointer(TensorId id) const {
-    const Place& place = schedule_.place(id);
-    if (place.offset == Sym(0)) return pointer(place.buffer);
-    return format("{} + ({}) * {}", pointer(place.buffer), c(place.offset), dtype_bytes(loops_[id].dtype));
-  }
   std::string list(const SymList& values) const {
     std::string text;
     for (const Sym& value : values) text += c(value) + ", ";
     return "{" + text + "0}";
   }
-  Sym bytes_of(TensorId id, size_t first_dim = 0) const {
-    const SymList& sizes = loops_[id].sizes;
-    return product({sizes.begin() + static_cast<ptrdiff_t>(first_dim), sizes.end()}) *
-           Sym(dtype_bytes(loops_[id].dtype));
-  }
-  // { data, sizes, strides, rank, dtype, 0, 0 }, whose arrays the lines before define by this name.
-  std::string view_text(TensorId id, const std::string& name) {
-    line(format("    const i64 {}_sizes[] = {}, {}_strides[] = {};", name, list(loops_[id].sizes), name,
-                list(schedule_.place(id).strides)));
-    return format("{{{}, {}_sizes, {}_strides, {}, {}, 0, 0}}", tensor_pointer(id), name, name,
-                  loops_[id].sizes.size(), static_cast<int>(loops_[id].dtype));
-  }
 
-  void call_lines(size_t k, const CallKernel& call, int mark) {
+  void call_lines(size_t k, int mark) {
     line("  {");
     line(format("    if (table->mark) table->mark(host, {}, 0);", mark));
-    if (is_control_flow(call))
-      control_lines(k, call);
-    else
-      function_lines(call);
+    const CallContext context{
+        plan_, [this](std::string_view text) { line(text); }, [this](BufferId id) { return pointer(id); },
+        [&](size_t body, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs,
+            const std::string& arena) { body_lines(k, body, inputs, outputs, arena); }};
+    write_call(context, k);
     line(format("    if (table->mark) table->mark(host, {}, 1);\n  }}", mark));
   }
 
-  void function_lines(const CallKernel& call) {
-    std::string inputs, outputs, attributes;
-    for (size_t i = 0; i < call.operands.size(); ++i) inputs += view_text(call.operands[i], format("in{}", i)) + ", ";
-    for (size_t i = 0; i < call.results.size(); ++i) outputs += view_text(call.results[i], format("out{}", i)) + ", ";
-    for (const Sym& attribute : call.attributes) {
-      const bool real = attribute.kind() == SymKind::call && attribute.function().starts_with("float:");
-      attributes += (real ? format("__builtin_bit_cast(long, {})", c(attribute)) : c(attribute)) + ", ";
-    }
-    line(format("    const TdView inputs[] = {{{}{{}}}}, outputs[] = {{{}{{}}}};", inputs, outputs));
-    line(format("    const i64 attributes[] = {{{}0}};", attributes));
-    line(format("    const TdCall call = {{sizeof(TdCall), inputs, outputs, attributes, {}, {}, {}, table, host, e}};",
-                call.operands.size(), call.results.size(), call.attributes.size()));
-    line(format("    if (int32_t bad = td_call_{}(&call)) return bad;", call.function));
-  }
-
-  void control_lines(size_t k, const CallKernel& call) {
-    const std::string name = replace_all(schedule_.kernels[k].name, ".", "_") + "_";
-    std::vector<std::string> operands, results;
-    for (size_t i = 0; i < call.operands.size(); ++i) operands.push_back(operand_lines(call.operands[i], name, i));
-    for (TensorId id : call.results) results.push_back(tensor_pointer(id));
-    if (call.function == "cond") {
-      const bool by_size = !call.attributes.empty();
-      line(format("    if ({}) {{", by_size ? c(call.attributes[0]) : format("*(const char*)({})", operands[0])));
-      if (!by_size) operands.erase(operands.begin());
-      body_lines(k, 0, call, operands, results);
-      line("    } else {");
-      body_lines(k, 1, call, operands, results);
-      line("    }");
-      return;
-    }
-    // Carried tensors go from `now` to `next`, which is the result or a place in the scratch, in turn.
-    const auto carried = static_cast<size_t>(call.attributes[0].value());
-    std::vector<std::string> inputs, outputs;
-    std::vector<Sym> places;
-    Sym at = 0;
-    for (size_t i = 0; i < carried; ++i) {
-      places.push_back(at);
-      at += ceil_div(bytes_of(call.results[i]), 64) * Sym(64);
-      line(format("    char* {}now{} = {};", name, i, operands[i]));
-      inputs.push_back(format("{}now{}", name, i));
-      outputs.push_back(format("{}next{}", name, i));
-    }
-    const std::string step = name + "step", row = name + "row";
-    if (call.function == "while") {
-      for (size_t i = carried; i < operands.size(); ++i) inputs.push_back(operands[i]);
-      line(format("    for (i64 {0} = 0;; ++{0}) {{\n    char {1}more = 0;", step, name));
-      body_lines(k, 0, call, inputs, {format("&{}more", name)});
-      line(format("    if (!{}more || failed) break;", name));
-      next_lines(call, name, format("{} & 1", step), results, places);
-      body_lines(k, 1, call, inputs, outputs);
-    } else {
-      const auto walked = static_cast<size_t>(call.attributes[1].value());
-      const std::string steps = c(call.attributes[2]);
-      line(format("    for (i64 {0} = 0; {0} < {1} && !failed; ++{0}) {{", step, steps));
-      line(format("    const i64 {} = {}; (void){};", row,
-                  call.attributes[3] == Sym(0) ? step : format("{} - 1 - {}", steps, step), row));
-      for (size_t i = carried; i < carried + walked; ++i)
-        inputs.push_back(format("{} + {} * {}", operands[i], row, c(bytes_of(call.operands[i], 1))));
-      for (size_t i = carried + walked; i < operands.size(); ++i) inputs.push_back(operands[i]);
-      for (size_t i = carried; i < results.size(); ++i)
-        outputs.push_back(format("{} + {} * {}", results[i], row, c(bytes_of(call.results[i], 1))));
-      // The last step writes the result.
-      next_lines(call, name, format("({} - 1 - {}) & 1", steps, step), results, places);
-      body_lines(k, 0, call, inputs, outputs);
-    }
-    for (size_t i = 0; i < carried; ++i) line(format("    {0}now{1} = {0}next{1};", name, i));
-    line("    }");
-    for (size_t i = 0; i < carried; ++i)
-      line(format("    if ({0}now{1} != {2}) __builtin_memcpy({2}, {0}now{1}, (size_t)({3}));", name, i, results[i],
-                  c(bytes_of(call.results[i]))));
-  }
-  void next_lines(const CallKernel& call, const std::string& name, const std::string& to_scratch,
-                  const std::vector<std::string>& results, const std::vector<Sym>& places) {
-    for (size_t i = 0; i < places.size(); ++i)
-      line(format("    char* const {}next{} = {} ? {} + {} : {};", name, i, to_scratch,
-                  pointer(call.scratch), c(places[i]), results[i]));
-  }
-
-  // The operand as programs read it, row-major: as it lies, or a copy.
-  std::string operand_lines(TensorId id, const std::string& name, size_t index) {
-    const LoopTensor& tensor = loops_[id];
-    const Place& place = schedule_.place(id);
-    bool row_major = true;
-    const SymList wanted = contiguous_strides(tensor.sizes);
-    for (size_t d = 0; d < wanted.size(); ++d)
-      row_major &= proves_eq(tensor.sizes[d], 1) || proves_eq(wanted[d], place.strides[d]);
-    if (row_major) return "(" + tensor_pointer(id) + ")";
-    const std::string copy = format("{}in{}", name, index);
-    line(format("    char* const {} = (char*)table->alloc(host, {});", copy, c(bytes_of(id))));
-    line(format("    if (!{}) return td_fail(e, 2, \"out of memory\");", copy));
-    const std::string view = view_text(id, copy);
-    line(format("    const TdView {}_view = {};\n    td_copy_strided({}, &{}_view, {});", copy, view, copy, copy,
-                dtype_bytes(tensor.dtype)));
-    return copy;
-  }
-
   // A program that a call runs, as a block: its inputs and outputs lie where the call says.
-  void body_lines(size_t k, size_t b, const CallKernel& call, const std::vector<std::string>& inputs,
-                  const std::vector<std::string>& outputs) {
+  void body_lines(size_t k, size_t b, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs,
+                  const std::string& arena) {
     const std::string prefix = format("{}_b{}_", replace_all(schedule_.kernels[k].name, ".", "_"), b);
     Wrapper body(plan_.bodies.at(static_cast<int32_t>(k))[b], kernels_[k].bodies[b], options_, prefix, next_mark_);
     body.out_.swap(out_);
@@ -596,13 +481,7 @@ class Wrapper {
       body.line(format("  char* const {0}x{1} = {2}; (void){0}x{1};", prefix, i, inputs[i]));
     for (size_t i = 0; i < outputs.size(); ++i)
       body.line(format("  char* const {0}y{1} = {2}; (void){0}y{1};", prefix, i, outputs[i]));
-    if (call.scratch) {
-      Sym carried = 0;
-      if (call.function != "cond")
-        for (size_t i = 0; i < static_cast<size_t>(call.attributes[0].value()); ++i)
-          carried += ceil_div(bytes_of(call.results[i]), 64) * Sym(64);
-      body.line(format("  char* const {0}arena = {1} + {2}; (void){0}arena;", prefix, pointer(call.scratch), c(carried)));
-    }
+    if (!arena.empty()) body.line(format("  char* const {0}arena = {1}; (void){0}arena;", prefix, arena));
     body.operations();
     body.write_back();
     body.line("    }");
@@ -727,47 +606,6 @@ class Wrapper {
 };
 
 }  // namespace
-
-std::string report_json(const Plan& plan, const std::vector<KernelSource>& kernels) {
-  const Schedule& schedule = plan.schedule;
-  auto json = [](std::string_view text) {
-    std::string out = "\"";
-    for (char ch : text) {
-      if (ch == '"' || ch == '\\') out += '\\';
-      if (static_cast<unsigned char>(ch) < 0x20)
-        append(out, "\\u{:04x}", static_cast<unsigned>(ch));
-      else
-        out += ch;
-    }
-    return out + "\"";
-  };
-  std::string out = "{\"symbols\":[";
-  for (size_t i = 0; i < schedule.loops.symbols.size(); ++i) {
-    const SymbolInfo& symbol = schedule.loops.symbols[i];
-    append(out, "{}{{\"name\":{},\"low\":{}", i ? "," : "", json(symbol.name), symbol.low);
-    if (symbol.high != INT64_MAX) append(out, ",\"high\":{}", symbol.high);
-    if (symbol.hint) append(out, ",\"hint\":{}", *symbol.hint);
-    out += "}";
-  }
-  out += "],\"kernels\":[";
-  // A call, then the kernels of its programs.
-  auto list = [&](const auto& self, const Plan& part, const std::vector<KernelSource>& sources) -> void {
-    for (size_t k = 0; k < part.schedule.kernels.size(); ++k) {
-      const Kernel& kernel = part.schedule.kernels[k];
-      const char* kinds[] = {"loops", "matmul", "conv", "attention", "call"};
-      append(out, "{}{{\"name\":{},\"kind\":\"{}\",\"note\":{},\"source\":{},\"symbol\":{},\"flops\":{},\"bytes\":{}}}",
-             out.back() == '[' ? "" : ",", json(kernel.name), kinds[kernel.work.index()], json(kernel.note),
-             json(kernel.where.text()), json(sources[k].symbol), json(to_string(kernel.flops)),
-             json(to_string(kernel.bytes)));
-      for (size_t b = 0; b < sources[k].bodies.size(); ++b)
-        self(self, part.bodies.at(static_cast<int32_t>(k))[b], sources[k].bodies[b]);
-    }
-  };
-  list(list, plan, kernels);
-  append(out, "],\"intermediate_bytes\":{},\"bytes_moved\":{},\"peak_bytes\":{},\"lower_bound_bytes\":{}}}",
-         plan.intermediate_bytes, plan.bytes_moved, plan.peak_bytes, plan.lower_bound_bytes);
-  return out;
-}
 
 Result<std::string> emit_wrapper(const Plan& plan, const std::vector<KernelSource>& kernels,
                                  const WrapperOptions& options) {

@@ -1,0 +1,47 @@
+// The model's report: what `toroid info` and `toroid bench` read.
+#include "emit/wrapper/wrapper.h"
+
+namespace toroid::emit {
+
+std::string report_json(const Plan& plan, const std::vector<KernelSource>& kernels) {
+  const Schedule& schedule = plan.schedule;
+  auto json = [](std::string_view text) {
+    std::string out = "\"";
+    for (char ch : text) {
+      if (ch == '"' || ch == '\\') out += '\\';
+      if (static_cast<unsigned char>(ch) < 0x20)
+        append(out, "\\u{:04x}", static_cast<unsigned>(ch));
+      else
+        out += ch;
+    }
+    return out + "\"";
+  };
+  std::string out = "{\"symbols\":[";
+  for (size_t i = 0; i < schedule.loops.symbols.size(); ++i) {
+    const SymbolInfo& symbol = schedule.loops.symbols[i];
+    append(out, "{}{{\"name\":{},\"low\":{}", i ? "," : "", json(symbol.name), symbol.low);
+    if (symbol.high != INT64_MAX) append(out, ",\"high\":{}", symbol.high);
+    if (symbol.hint) append(out, ",\"hint\":{}", *symbol.hint);
+    out += "}";
+  }
+  out += "],\"kernels\":[";
+  // A call, then the kernels of its programs.
+  auto list = [&](const auto& self, const Plan& part, const std::vector<KernelSource>& sources) -> void {
+    for (size_t k = 0; k < part.schedule.kernels.size(); ++k) {
+      const Kernel& kernel = part.schedule.kernels[k];
+      const char* kinds[] = {"loops", "matmul", "conv", "attention", "call"};
+      append(out, "{}{{\"name\":{},\"kind\":\"{}\",\"note\":{},\"source\":{},\"symbol\":{},\"flops\":{},\"bytes\":{}}}",
+             out.back() == '[' ? "" : ",", json(kernel.name), kinds[kernel.work.index()], json(kernel.note),
+             json(kernel.where.text()), json(sources[k].symbol), json(to_string(kernel.flops)),
+             json(to_string(kernel.bytes)));
+      for (size_t b = 0; b < sources[k].bodies.size(); ++b)
+        self(self, part.bodies.at(static_cast<int32_t>(k))[b], sources[k].bodies[b]);
+    }
+  };
+  list(list, plan, kernels);
+  append(out, "],\"intermediate_bytes\":{},\"bytes_moved\":{},\"peak_bytes\":{},\"lower_bound_bytes\":{}}}",
+         plan.intermediate_bytes, plan.bytes_moved, plan.peak_bytes, plan.lower_bound_bytes);
+  return out;
+}
+
+}  // namespace toroid::emit
