@@ -151,6 +151,48 @@ TEST(Programs, ASymbolMayComeFromATensor) {
   EXPECT_EQ(run(20).error().text, "`u0` is 22, must be in 0..10");
 }
 
+TEST(Programs, CallsRunFunctionsAndPrograms) {
+  const Loops loops = read(R"(loops @m(%x: f32[s0], %h: f32[]) where 0 <= s0, 0 <= u0 unbacked {
+  %f[i0] = bool(%x[i0]) : bool[s0]
+  %c[] = sum(j0 in s0: i64(%f[j0])) : i64[]
+  u0 = item %c
+  %p: i64[u0, 1] = call "nonzero" (%f)
+  %last: f32[], %all: f32[s0] = call "scan" (%h, %x) [1, 1, s0, 1]
+    loops @step(%h: f32[], %x: f32[]) where 0 <= s0 {
+      %n[] = %h[] + %x[] : f32[]
+      return %n, %n
+    }
+  %w: f32[] = call "while" (%h) [1]
+    loops @more(%h: f32[]) {
+      %m[] = %h[] < 100.0 : bool[]
+      return %m
+    }
+    loops @step(%h: f32[]) {
+      %n[] = %h[] * 3.0 : f32[]
+      return %n
+    }
+  %b: f32[] = call "cond" (%h) [s0 < 3]
+    loops @yes(%h: f32[]) where 0 <= s0 {
+      %n[] = %h[] + f32(s0) : f32[]
+      return %n
+    }
+    loops @no(%h: f32[]) {
+      %n[] = -%h[] : f32[]
+      return %n
+    }
+  return %p, %last, %all, %w, %b
+})");
+  verify_loops(loops);
+  EXPECT_EQ(print_loops(*parse_loops(print_loops(loops))), print_loops(loops));
+  auto result = interpret(loops, {InterpTensor::of(DType::f32, {4}, {0, 2, 0, 5}), InterpTensor::of(DType::f32, {}, {2})});
+  ASSERT_TRUE(result) << result.error().to_string();
+  EXPECT_EQ((*result)[0].numbers(), (std::vector<double>{1, 3}));
+  EXPECT_EQ((*result)[1].numbers(), (std::vector<double>{9}));
+  EXPECT_EQ((*result)[2].numbers(), (std::vector<double>{9, 9, 7, 7}));
+  EXPECT_EQ((*result)[3].numbers(), (std::vector<double>{162}));
+  EXPECT_EQ((*result)[4].numbers(), (std::vector<double>{-2}));
+}
+
 TEST(Programs, ExactRunsKeepDoubles) {
   const Loops loops = read(R"(loops @m(%x: f32[1], %h: bf16[1]) {
   %y[i0] = %x[i0] / 3.0 : f32[1]

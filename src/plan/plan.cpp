@@ -1,9 +1,8 @@
-// Gives every temporary an offset in an arena of its device so that buffers alive together do not overlap. Known sizes: the
-// largest first, each at the lowest free offset. Symbolic sizes: buffers whose lives do not meet share a slot, as large
-// as the largest of them, and slots follow one another. Where a kernel computes element by element, its result may take
-// the place of what it reads for the last time.
-// What a call's programs work in is a temporary of the call. Buffers whose sizes a kernel finds out lie in an arena that is
-// taken after that kernel.
+// Gives every temporary an offset in an arena of its device so that buffers alive together do not overlap. Known sizes:
+// the largest first, each at the lowest free offset. Symbolic sizes: buffers whose lives do not meet share a slot, as
+// large as the largest of them, and slots follow one another. Where a kernel computes element by element, its result
+// may take the place of what it reads for the last time. What a call's programs work in is a temporary of the call.
+// Buffers whose sizes a kernel finds out lie in an arena that is taken after that kernel.
 #include "plan/plan.h"
 
 #include <algorithm>
