@@ -100,7 +100,6 @@ class GraphWriter {
   // Emits a node over graph values; checks or computes its types.
   Result<std::vector<ValueId>> emit(const std::string& op, std::vector<Arg> args, const std::vector<ResultNote>& notes,
                                     const Where& where);
-  void settle_unknown(std::vector<TensorType>& types);
   Result<std::vector<TensorType>> infer(const Node& node, const std::vector<ResultNote>& notes);
   Result<TensorType> agree(const Node& node, size_t index, TensorType computed, const ResultNote& note) const;
   std::vector<Arg> read_args(const std::vector<Arg>& args);

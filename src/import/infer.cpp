@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "import/graph_writer.h"
+#include "ops/unknown.h"
 
 namespace toroid {
 namespace {
@@ -78,25 +79,6 @@ Result<TensorType> GraphWriter::agree(const Node& node, size_t index, TensorType
   return computed;
 }
 
-// Sizes that neither rule nor archive know are one new symbol of the call.
-void GraphWriter::settle_unknown(std::vector<TensorType>& types) {
-  auto unknown = [](const Sym& sym) { return depends_on(sym, "?"); };
-  std::optional<Sym> symbol;
-  for (TensorType& type : types) {
-    if (std::ranges::none_of(type.sizes, unknown) && std::ranges::none_of(type.strides, unknown)) continue;
-    if (!symbol) {
-      SymbolInfo info;
-      info.unbacked = true;
-      for (int n = 0; info.name.empty(); ++n)
-        if (!graph_.find_symbol(format("u{}", n))) info.name = format("u{}", n);
-      symbol = Sym::symbol(info.name, info.low, info.high);
-      graph_.symbols.push_back(std::move(info));
-    }
-    for (Sym& size : type.sizes) size = substitute(size, {{"?", *symbol}});
-    for (Sym& stride : type.strides) stride = substitute(stride, {{"?", *symbol}});
-  }
-}
-
 Result<std::vector<TensorType>> GraphWriter::infer(const Node& node, const std::vector<ResultNote>& notes) {
   const OpRow* row = OpTable::all().find(node.op);
   const Schema* schema = find_schema(node.op);
@@ -126,7 +108,7 @@ Result<std::vector<TensorType>> GraphWriter::infer(const Node& node, const std::
       if (notes[i].type && notes[i].claimed) {
         TD_TRY(types[i], agree(node, i, types[i], notes[i]));
       }
-    settle_unknown(types);
+    settle_unknown(graph_, types);
     for (TensorType& type : types)
       if (type.strides.size() != type.sizes.size()) type.strides = contiguous_strides(type.sizes);
     return types;

@@ -5,10 +5,29 @@
 
 #include "base/check.h"
 #include "ops/rules.h"
+#include "ops/unknown.h"
 
 namespace toroid {
 
 Sym unknown_size() { return Sym::symbol("?", 0, sym_infinity); }
+void settle_unknown(Graph& graph, std::vector<TensorType>& types) {
+  auto unknown = [](const Sym& sym) { return depends_on(sym, "?"); };
+  std::optional<Sym> symbol;
+  for (TensorType& type : types) {
+    if (std::ranges::none_of(type.sizes, unknown) && std::ranges::none_of(type.strides, unknown)) continue;
+    if (!symbol) {
+      SymbolInfo info;
+      info.unbacked = true;
+      for (int n = 0; info.name.empty(); ++n)
+        if (!graph.find_symbol(format("u{}", n))) info.name = format("u{}", n);
+      symbol = Sym::symbol(info.name, info.low, info.high);
+      graph.symbols.push_back(std::move(info));
+    }
+    for (Sym& size : type.sizes) size = substitute(size, {{"?", *symbol}});
+    for (Sym& stride : type.strides) stride = substitute(stride, {{"?", *symbol}});
+  }
+}
+
 bool is_unknown(const Sym& size) { return size.is_symbol() && size.symbol_name() == "?"; }
 
 LoopValue count_nonzero(LoopBuilder& b, const LoopValue& x) {

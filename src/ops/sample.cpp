@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/lexer.h"
+#include "ops/unknown.h"
 
 namespace toroid {
 
@@ -30,6 +31,7 @@ class SampleReader {
     // The rule sees as many results as the schema names; a list of tensors tells its own length.
     node.outputs.resize(schema->returns.size());
     TD_TRY(std::vector<TensorType> types, row->infer_rule(Call(graph_, node, *schema)));
+    settle_unknown(graph_, types);
     node.outputs.clear();
     for (size_t i = 0; i < types.size(); ++i) {
       Value value;
