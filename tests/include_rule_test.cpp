@@ -61,6 +61,8 @@ const std::map<std::string, Names> libraries = {
     {"nlohmann/", {"runtime", "cli", "driver", "package"}},
     {"CLI/", {"cli"}},
     {"nanobind/", {"python"}},
+    {"Eigen/", {"runtime"}},
+    {"unsupported/Eigen/", {"runtime"}},
 };
 
 // Written into the build folder by CMake.

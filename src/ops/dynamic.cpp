@@ -166,7 +166,7 @@ void add_repeats(OpTable& ops) {
           return x.at(at);
         });
       })
-      .sample("aten.repeat_interleave.self_Tensor(f32[3,2], i64[3], 0, output_size=None)");
+      .sample("aten.repeat_interleave.self_Tensor(f32[3,2], i64[3], 0, output_size=none)");
 }
 
 // --------------------------------------------------------------------------------------------------------- unique
@@ -275,7 +275,10 @@ void add_unique(OpTable& ops) {
     const char* samples[2];
   };
   for (Row row : {Row{"aten._unique2.default", false, true, {"(i64[3,4], True, True, True)", "(f32[6])"}},
-                  Row{"aten.unique_dim.default", true, true, {"(i64[4,2], 0, True, True, True)", "(i64[2,5], 1)"}},
+                  Row{"aten.unique_dim.default",
+                      true,
+                      true,
+                      {"(i64[4,2], 0, True, True, True)", "(i64[2,5], 1, True, True, True)"}},
                   Row{"aten.unique_consecutive.default", false, false, {"(i64[9], True, True)", "(i64[9])"}},
                   Row{"aten.unique_dim_consecutive.default", true, false, {"(i64[4,1], 0, True, True)", ""}}}) {
     OpRow& added =

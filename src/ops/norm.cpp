@@ -319,9 +319,6 @@ void add_batch_norms(OpTable& ops) {
                                       blend("running_mean", mean), blend("running_var", variance)};
       })
       .sample(
-          "aten._native_batch_norm_legit_functional.default(bf16[4,3,5], bf16[3], bf16[3], bf16[3], bf16[3], True, "
-          "0.1, 1e-05)")
-      .sample(
           "aten._native_batch_norm_legit_functional.default(f32[4,3,5], f32[3], f32[3], f32[3], f32[3], False, 0.1, "
           "1e-05)")
       .sample(

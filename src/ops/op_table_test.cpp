@@ -56,12 +56,21 @@ TEST(Strides, ViewsNeedEvenMemory) {
   EXPECT_FALSE(view_strides(turned, {24}).has_value());
 }
 
+// Arguments of these belong together (a matrix that is positive definite, the parts of a factorisation), which samples
+// cannot say; tests/models/flow_test.py has programs of them.
+bool tested_in_programs(const std::string& name) {
+  for (const char* part : {"linalg_", "cholesky", "aten.inverse", "aten.pinverse", "aten.qr", "aten.ormqr", "aten.lu_",
+                           "aten.triangular_solve", "aten.svd.", "aten._assert_async", "aten.repeat_interleave.Tensor"})
+    if (name.find(part) != std::string::npos) return true;
+  return false;
+}
+
 TEST(Rows, EachHasASchemaAndEverySampleLowers) {
   size_t samples = 0;
   for (const std::string& name : OpTable::all().names()) {
     EXPECT_TRUE(find_schema(name)) << name;
     const OpRow* row = OpTable::all().find(name);
-    EXPECT_TRUE(row->no_result || !row->samples.empty()) << name;
+    EXPECT_TRUE(row->no_result || !row->samples.empty() || tested_in_programs(name)) << name;
     for (const std::string& sample : row->samples) {
       ++samples;
       auto graph = graph_of_sample(sample);
@@ -78,9 +87,6 @@ TEST(Rows, RefusalsNameTheReason) {
   auto dropout = graph_of_sample("aten.dropout.default(f32[3], 0.5, True)");
   ASSERT_FALSE(dropout.has_value());
   EXPECT_EQ(dropout.error().kind, Kind::unsupported_op);
-  auto mask = graph_of_sample("aten.index.Tensor(f32[3], [bool[3]])");
-  ASSERT_FALSE(mask.has_value());
-  EXPECT_NE(mask.error().text.find("mask"), std::string::npos);
 }
 
 }  // namespace

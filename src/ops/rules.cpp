@@ -214,8 +214,7 @@ ExprId sym_expr(LoopBuilder& b, const Sym& a) {
   if (f == "from_bits") {
     // The symbol is a tensor's element: kernels read it there.
     for (const SymbolRead& read : b.loops().symbol_reads)
-      if (a.args()[0].is_symbol() && read.symbol == a.args()[0].symbol_name())
-        return b.read(read.tensor).at({});
+      if (a.args()[0].is_symbol() && read.symbol == a.args()[0].symbol_name()) return b.read(read.tensor).at({});
     internal_error(__FILE__, __LINE__, format("no tensor holds `{}`", to_string(a)));
   }
   if (f == "float_div" || f == "int_true_div") return b.div(args(0), args(1));

@@ -135,6 +135,8 @@ function("UniqueRuns", lambda x: torch.unique_consecutive(x, return_inverse=True
          lambda: (torch.randint(0, 2, (40,)),))
 function("MaskAndIndex", lambda x, m, k: x[m, k], lambda: (torch.randn(5, 6), torch.arange(5) % 2 == 0, torch.tensor([3])))
 function("Float", lambda x, y: x * y.item() + 1, lambda: (torch.randn(5, 6), torch.tensor(2.5)))
+function("Asserted", lambda x: (torch._assert_async((x.abs() < 9).all()), x + 1)[1], lambda: (torch.randn(5),))
+function("RepeatedNumbers", lambda n: torch.repeat_interleave(n), lambda: (torch.tensor([1, 0, 3]),))
 function("RepeatRows", lambda x, n: torch.repeat_interleave(x, n, dim=0),
          lambda: (torch.randn(5, 6), torch.tensor([1, 0, 3, 2, 1])), lambda: (torch.randn(5, 6), torch.arange(5)))
 
@@ -187,6 +189,18 @@ function("Svd", lambda a: (lambda u, s, v: ((u * s.unsqueeze(-2)) @ v, s))(*L.sv
 function("Eigen", lambda a: (lambda w, v: (w, (v * w.unsqueeze(-2)) @ v.mT))(*L.eigh(a)), lambda: (definite(5, 2),))
 function("PseudoInverse", L.pinv, lambda: (torch.randn(6, 4),))
 function("Exponential", torch.matrix_exp, lambda: (torch.randn(3, 4, 4),))
+function("EigenValues", L.eigvalsh, lambda: (definite(5, 2),))
+function("Rank", lambda a: (L.matrix_rank(a), L.matrix_rank(a, rtol=0.5)), lambda: (torch.randn(2, 6, 4),))
+function("PseudoInverseOfSome", lambda a: L.pinv(a, rtol=0.3), lambda: (torch.randn(6, 4),))
+function("OldNames", lambda a: (torch.svd(a)[1], torch.inverse(a), torch.pinverse(a), *torch.qr(a), torch.cholesky(a)), lambda: (definite(4),))
+function("CholeskySolve", lambda b, a: (torch.cholesky_solve(b, L.cholesky(a)), torch.cholesky_inverse(L.cholesky(a))),
+         lambda: (torch.randn(5, 2), definite(5)))
+function("LuSolve", lambda a, b: L.lu_solve(*L.lu_factor(a), b), lambda: (torch.randn(3, 5, 5), torch.randn(3, 5, 2)))
+function("LuUnpack", lambda a: tuple(torch.lu_unpack(*L.lu_factor(a))), lambda: (torch.randn(2, 5, 5),))
+function("OldTriangular", lambda b, a: tuple(torch.triangular_solve(b, a)),
+         lambda: (torch.randn(4, 2), torch.randn(4, 4).triu() + 4 * torch.eye(4)))
+function("Reflectors", torch.ormqr, lambda: (torch.randn(5, 3), torch.rand(3), torch.randn(5, 2)))
+function("InverseAndInfo", lambda a: (*L.inv_ex(a), *L.solve_ex(a, a[:, :1]), *L.cholesky_ex(a)), lambda: (definite(4),))
 function("Lu", lambda a: tuple(L.lu(a)), lambda: (torch.randn(2, 5, 3),))
 function("Triangular", lambda a, b: L.solve_triangular(a, b, upper=True), lambda: (torch.randn(4, 4).triu() + 4 * torch.eye(4), torch.randn(4, 2)))
 
