@@ -181,6 +181,10 @@ class _GraphCompiler:
                     if not isinstance(value, (tuple, list)):
                         translator.values[source] = value
             translator.run([node])
+        # A segment's caller finds every size in arguments; those that values decide are found by PyTorch.
+        for node in segment.nodes:
+            if node.meta.get("unbacked_bindings") and not is_read(node):
+                translator.refused.setdefault(node, "its values decide the size of its result")
         if translator.refused:
             raise _Refused(translator.refused, translator.error())
         outputs: list[fx.Node] = []
