@@ -83,6 +83,12 @@ TEST(Rows, EachHasASchemaAndEverySampleLowers) {
   EXPECT_GT(samples, 800u);
 }
 
+TEST(Rows, RavelOfEvenStepsIsCopied) {
+  auto graph = graph_of_sample("aten.ravel.default(f32[2,3] strides [12, 2])");
+  ASSERT_TRUE(graph.has_value()) << graph.error().text;
+  EXPECT_EQ(to_string((*graph)[graph->nodes[0].outputs[0]].type.strides), "1");
+}
+
 TEST(Rows, RefusalsNameTheReason) {
   auto dropout = graph_of_sample("aten.dropout.default(f32[3], 0.5, True)");
   ASSERT_FALSE(dropout.has_value());

@@ -147,6 +147,9 @@ LoopValue avg_pool(LoopBuilder& b, const LowerCall& call, const Windows& w) {
   LoopValue taps = taps_of(b, x, w, number_expr(b, 0, x.dtype));
   LoopValue sum = b.reduce(ReduceOp::sum, taps, last_dims(taps.rank(), w.dims), false, compute, compute, "");
   LoopBuilder* p = &b;
+  auto average = [p, compute](ExprId total, ExprId count) {
+    return is_float(compute) ? p->div(total, count) : p->op(ScalarOp::truncdiv, {total, count});
+  };
   bool clipped = w.ceil_mode || std::any_of(w.padding.begin(), w.padding.end(), [](int64_t n) { return n > 0; });
   bool has_override = call.schema().find_arg("divisor_override") >= 0 && call.has("divisor_override");
   if (has_override || !clipped) {
@@ -154,7 +157,7 @@ LoopValue avg_pool(LoopBuilder& b, const LowerCall& call, const Windows& w) {
     for (int64_t k : w.kernel) n *= k;
     if (has_override) n = call.constant("divisor_override");
     ExprId count = number_expr(b, static_cast<double>(n), compute);
-    return map1(b, sum, compute, x.dtype, [p, count](ExprId v) { return p->div(v, count); });
+    return map1(b, sum, compute, x.dtype, [average, count](ExprId v) { return average(v, count); });
   }
   // The window is clipped to the padded extent, or to the input where padding does not count.
   bool padding_counts = call.flag("count_include_pad");
@@ -169,7 +172,7 @@ LoopValue avg_pool(LoopBuilder& b, const LowerCall& call, const Windows& w) {
       if (!padding_counts) start = p->op(ScalarOp::max, {start, int_expr(*p, 0)});
       count = p->mul(count, p->sub(end, start));
     }
-    return p->cvt(p->div(p->cvt(sum.at(i), compute), p->cvt(count, compute)), x.dtype);
+    return p->cvt(average(p->cvt(sum.at(i), compute), p->cvt(count, compute)), x.dtype);
   });
 }
 
@@ -188,7 +191,11 @@ void add_avg_pools(OpTable& ops) {
         .sample(format("{}(f32[2,3,{}], 2)", name, plane))
         .sample(format("{}(f32[2,3,{}], 3, 2, 1, True, False)", name, plane))
         .sample(format("{}(f32[2,3,{}], 3, 2, 1, False, True)", name, plane))
-        .sample(format("{}({}[3,{}], 3, 1, 1)", name, dims == 3 ? "f32" : "bf16", plane));
+        .sample(format("{}({}[3,{}], 3, 1, 1)", name,
+                       dims == 3   ? "f32"
+                       : dims == 2 ? "i64"
+                                   : "bf16",
+                       plane));
   }
 }
 

@@ -178,9 +178,14 @@ void add_reshapes(OpTable& ops) {
               })
       .sample("aten.flatten.using_ints(f32[2,3,4], 1)")
       .sample("aten.flatten.using_ints(f32[])");
-  add_reshape(ops, "ravel.default", [](const Call& call) -> Result<SymList> {
-    return SymList{product(call.type("self").sizes)};
-  }).sample("aten.ravel.default(f32[2,3])");
+  add_reshape(ops, "ravel.default",
+              [](const Call& call) -> Result<SymList> { return SymList{product(call.type("self").sizes)}; })
+      // Made contiguous first, so that even steps do not stay.
+      .infer([](const Call& call) -> Types {
+        const TensorType& x = call.type("self");
+        return one(TensorType{x.dtype, {product(x.sizes)}, {1}, x.device});
+      })
+      .sample("aten.ravel.default(f32[2,3])");
   add_reshape(ops, "unflatten.int", [](const Call& call) -> Result<SymList> {
     const SymList& old = call.type("self").sizes;
     int64_t dim = call.dim("dim", static_cast<int64_t>(old.size()));

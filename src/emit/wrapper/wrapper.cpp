@@ -267,6 +267,8 @@ class Wrapper {
       case BufferKind::constant:
         return format("weights{} + {}", suffix(buffer.device), c(plan_.offsets[static_cast<size_t>(id.index)]));
       case BufferKind::temporary:
+        // Of nothing; there may be no arena.
+        if (buffer.elements == Sym(0)) return "(char*)nullptr";
         return format("{} + {}", arena_name(buffer.device, known_after(schedule_, buffer.elements)),
                       c(plan_.offsets[static_cast<size_t>(id.index)]));
     }
