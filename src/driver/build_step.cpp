@@ -56,7 +56,7 @@ std::string signature_json(const Loops& loops) {
     const GraphInput& input = loops.inputs[i];
     Json row = {{"name", input.name}};
     if (input.kind == GraphInput::Kind::tensor) {
-      const LoopTensor& tensor = loops[loops.input_tensors[i]];
+      const TensorType tensor = outer_type(loops[loops.input_tensors[i]]);
       row["dtype"] = dtype_name(tensor.dtype);
       row["sizes"] = to_string(tensor.sizes);
       row["strides"] = texts(tensor.strides);
@@ -71,10 +71,11 @@ std::string signature_json(const Loops& loops) {
   for (const LoopOutput& output : loops.outputs) {
     Json row = {{"name", output.target.name}};
     if (output.tensor) {
-      const LoopTensor& tensor = loops[output.tensor];
+      const TensorType tensor = outer_type(loops[output.tensor]);
       row["dtype"] = dtype_name(tensor.dtype);
       row["sizes"] = to_string(output.alias_input >= 0 ? output.sizes : tensor.sizes);
-      row["strides"] = to_string(output.strides);
+      row["strides"] =
+          to_string(output.alias_input >= 0 ? output.strides : outer_strides(loops[output.tensor], output.strides));
       row["device"] = to_string(tensor.device);
       if (output.alias_input >= 0) row["alias_of_input"] = output.alias_input;
     } else if (output.target.kind == GraphOutput::Kind::symbol) {

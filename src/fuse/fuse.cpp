@@ -95,6 +95,11 @@ class Traffic {
     } else if (auto* work = std::get_if<AttentionKernel>(&kernel.work)) {
       var("b0", work->batch), var("h0", work->heads), var("m0", work->queries), var("d0", work->value_size);
       bytes += tensor_bytes(work->q) + tensor_bytes(work->k) + tensor_bytes(work->v);
+    } else if (auto* work = std::get_if<RoutineKernel>(&kernel.work)) {
+      for (TensorId input : work->inputs) bytes += tensor_bytes(input);
+      bytes += tensor_bytes(work->output);
+      // No count of a routine's work is known: some operations for each byte.
+      kernel.flops = bytes * 4;
     }
     if (!std::holds_alternative<MatmulKernel>(kernel.work))
       for (const StoreTo& store : kernel.epilogue) stored(store);
@@ -178,6 +183,30 @@ Status fuse_bodies(Schedule& schedule, const Target& target, const FuseOptions& 
   return {};
 }
 
+Kernel build_routine(const Program& program, TensorId id) {
+  const LoopTensor& tensor = program.loops[id];
+  const Expr& call = program.loops.pool[program[id].body];
+  RoutineKernel work;
+  work.routine = call.local;
+  work.output = id;
+  for (ExprId arg : call.args) {
+    const Expr& e = program.loops.pool[arg];
+    if (e.kind == ExprKind::load) work.inputs.push_back(e.tensor);
+    if (e.kind == ExprKind::index) work.integers.push_back(e.sym);
+    if (e.kind == ExprKind::constant) work.numbers.push_back(e.number);
+  }
+  work.dtype = program.loops[work.inputs.empty() ? id : work.inputs[0]].dtype;
+  Kernel kernel;
+  for (TensorId input : work.inputs)
+    if (std::find(kernel.reads.begin(), kernel.reads.end(), input) == kernel.reads.end()) kernel.reads.push_back(input);
+  kernel.writes = {id};
+  kernel.where = tensor.where;
+  kernel.device = tensor.device;
+  kernel.note = tensor.name;
+  kernel.work = std::move(work);
+  return kernel;
+}
+
 // Kernels after everything that they read; among those that are ready, the one whose first tensor comes first.
 std::vector<Kernel> in_order(std::vector<Kernel> kernels) {
   std::map<TensorId, size_t> writer;
@@ -251,6 +280,10 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
       copy.reads = {program[id].uses.at(0).tensor};
       copy.writes = {id};
       kernels.push_back(std::move(copy));
+      continue;
+    }
+    if (!group.members.empty() && program[group.members[0]].kind == Kind::routine) {
+      kernels.push_back(build_routine(program, group.members[0]));
       continue;
     }
     kernels.push_back(build_nest(program, schedule, group));

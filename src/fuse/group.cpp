@@ -95,7 +95,7 @@ class Grouper {
     g.members = {id};
     g.is_template = item.kind == Kind::contract;
     g.flexible = item.kind == Kind::map;
-    g.closed = item.kind == Kind::copy || item.kind == Kind::call;
+    g.closed = item.kind == Kind::copy || item.kind == Kind::call || item.kind == Kind::routine;
     // What a symbol is read from must be there before any kernel that knows the symbol.
     for (const SymbolRead& read : loops_.symbol_reads) g.closed |= read.tensor == id;
     std::vector<int> dims = real_dims(program_, id);

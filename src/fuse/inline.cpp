@@ -139,6 +139,11 @@ void classify(Program& program) {
     std::vector<ExprId> reductions;
     collect_reductions(loops.pool, item.body, reductions);
     item.kind = reductions.empty() ? Kind::map : Kind::reduction;
+    if (loops.pool[item.body].kind == ExprKind::routine) {
+      item.kind = Kind::routine;
+      item.stored = true;
+      continue;
+    }
     if (copies_device(loops, TensorId{static_cast<int32_t>(i)})) {
       item.kind = Kind::copy;
       item.stored = true;
@@ -213,7 +218,7 @@ void inline_maps(Program& program) {
     const int64_t own = std::max<int64_t>(program.elements_at_hints(id), 1);
     for (TensorId reader : item.readers) {
       const Item& r = program[reader];
-      operand |= r.kind == Kind::copy;
+      operand |= r.kind == Kind::copy || r.kind == Kind::routine;
       if (r.kind == Kind::contract) {
         std::vector<ExprId> loads;
         // Of attention the operands, but not what the score reads.

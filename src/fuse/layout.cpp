@@ -70,6 +70,13 @@ void choose_places(Program& program, Schedule& schedule) {
     if (conv->x_dims[1] == 1) want(conv->x);
     for (TensorId member : group.members) want(member);
   }
+  // Routines take and give rows.
+  std::vector<bool> row_by_row(loops.tensors.size(), false);
+  for (size_t i = 0; i < loops.tensors.size(); ++i) {
+    if (program.items[i].kind != Kind::routine) continue;
+    row_by_row[i] = true;
+    for (const Use& use : program.items[i].uses) row_by_row[static_cast<size_t>(use.tensor.index)] = true;
+  }
   // What reads such a tensor element by element follows it.
   for (size_t i = 0; i < loops.tensors.size(); ++i) {
     const TensorId id{static_cast<int32_t>(i)};
@@ -134,6 +141,11 @@ void choose_places(Program& program, Schedule& schedule) {
         buffer.kind = BufferKind::temporary;
         buffer.output = -1;
         place.strides = schedule.place(program[id].uses.at(0).tensor).strides;
+      } else if (row_by_row[i]) {
+        TD_CHECK(buffer.kind == BufferKind::temporary || same_list(place.strides, contiguous_strides(tensor.sizes)) ||
+                     product(tensor.sizes) == Sym(0),
+                 "routine operand `{}` is an output of other strides", tensor.name);
+        place.strides = contiguous_strides(tensor.sizes);
       } else if (buffer.kind == BufferKind::temporary) {
         std::vector<int> order = program[id].is_output ? memory_order(program, tensor.sizes, {})
                                                        : memory_order(program, tensor.sizes, tensor.strides);

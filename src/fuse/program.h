@@ -18,6 +18,7 @@ enum class Kind : uint8_t {
   contract,   // the sum of a product of two loads: a matrix product or convolution
   copy,       // a tensor of another device, as it is
   call,       // a result of a call
+  routine,    // a routine on whole tensors
 };
 
 // One load of a tensor inside a body.

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "loop/routines.h"
 
 namespace toroid {
 namespace {
@@ -291,6 +292,8 @@ class Body {
     switch (node.op) {
       case ScalarOp::cvt:
         return convert_scalar(args[0], node.arg_type, exact_ && is_float(node.type) ? DType::f64 : node.type);
+      // In exact runs the bits are those of the value rounded to its own type.
+      case ScalarOp::bitcast: return bitcast_scalar(args[0], node.arg_type, node.type);
       case ScalarOp::round_to: return {.f = exact_ ? args[0].f : round_float(args[0].f, node.rounding)};
       case ScalarOp::check_index:
         if (args[0].i < 0 || args[0].i >= args[1].i)
@@ -456,6 +459,7 @@ void Evaluator::compute(TensorId id) {
   for (int64_t size : memory.sizes)
     if (size < 0)
       throw EvaluationFailure{{Kind::bad_input, format("`%{}` has size {}", tensor.name, size), {tensor.where.text()}}};
+  if (loops_.pool[tensor.body].kind == ExprKind::routine) return run_routine(id, std::move(memory));
   const int64_t bytes = dtype_bytes(memory.dtype);
   auto data = std::make_shared<std::vector<std::byte>>(static_cast<size_t>(memory.count() * bytes));
   if (memory.count() > 0) {
@@ -468,6 +472,44 @@ void Evaluator::compute(TensorId id) {
   }
   memory.base = data->data();
   memory.owner = std::move(data);
+  set(id, std::move(memory));
+}
+
+void Evaluator::run_routine(TensorId id, Memory memory) {
+  const LoopTensor& tensor = loops_[id];
+  const Expr& call = loops_.pool[tensor.body];
+  auto output =
+      std::make_shared<std::vector<std::byte>>(static_cast<size_t>(memory.count() * dtype_bytes(memory.dtype)) + 64);
+  std::vector<std::vector<std::byte>> inputs;
+  std::vector<long long> integers;
+  std::vector<double> numbers;
+  DType first = memory.dtype;
+  for (ExprId arg : call.args) {
+    const Expr& e = loops_.pool[arg];
+    if (e.kind == ExprKind::constant) numbers.push_back(e.number);
+    if (e.kind == ExprKind::index) integers.push_back(evaluate(e.sym));
+    if (e.kind != ExprKind::load) continue;
+    const Memory& from = this->memory(e.tensor);
+    if (inputs.empty()) first = from.dtype;
+    const auto bytes = static_cast<size_t>(dtype_bytes(from.dtype));
+    std::vector<std::byte>& to = inputs.emplace_back();
+    to.reserve(static_cast<size_t>(from.count()) * bytes);
+    for_each_index(from.sizes, [&](const std::vector<int64_t>& index) {
+      int64_t offset = 0;
+      for (size_t k = 0; k < index.size(); ++k) offset += index[k] * from.strides[k];
+      const std::byte* at = from.base + offset * static_cast<int64_t>(bytes);
+      to.insert(to.end(), at, at + bytes);
+    });
+  }
+  RoutineFunction function = routine_function(call.local, first);
+  TD_CHECK(function && !integers.empty(), "`%{}`: no routine {} of {}", tensor.name, routine_name(call.local),
+           dtype_name(first));
+  std::vector<char*> pointers;
+  for (std::vector<std::byte>& input : inputs) pointers.push_back(reinterpret_cast<char*>(input.data()));
+  pointers.push_back(reinterpret_cast<char*>(output->data()));
+  if (memory.count() > 0) function(pointers.data(), integers.data(), numbers.data(), 0, integers[0]);
+  memory.base = output->data();
+  memory.owner = std::move(output);
   set(id, std::move(memory));
 }
 

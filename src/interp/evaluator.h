@@ -45,6 +45,7 @@ class Evaluator {
   std::vector<int64_t> evaluate(const SymList& list) const;
 
  private:
+  void run_routine(TensorId tensor, Memory memory);
   const Loops& loops_;
   bool exact_;
   std::vector<Memory> memory_;

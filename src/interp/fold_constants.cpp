@@ -13,7 +13,9 @@ bool worth_storing(const Loops& loops, ExprId body) {
   int cheap = 0;
   for (ExprId id : loops.pool.postorder({body})) {
     const Expr& e = loops.pool[id];
-    if (e.kind == ExprKind::load || e.kind == ExprKind::reduce || e.kind == ExprKind::scan) return true;
+    if (e.kind == ExprKind::load || e.kind == ExprKind::reduce || e.kind == ExprKind::scan ||
+        e.kind == ExprKind::routine)
+      return true;
     if (e.kind != ExprKind::op) continue;
     const bool simple = e.op == ScalarOp::cvt || e.op == ScalarOp::where || e.op == ScalarOp::add ||
                         e.op == ScalarOp::sub || e.op == ScalarOp::mul || e.op == ScalarOp::neg ||

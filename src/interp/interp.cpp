@@ -118,8 +118,9 @@ Result<std::vector<InterpTensor>> run_solved(const Loops& loops, const std::vect
   for (const auto& [name, value] : solved) evaluator.set_symbol(name, value);
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!loops.input_tensors[i].valid()) continue;
-    Memory memory{inputs[i].dtype, inputs[i].sizes, row_major(inputs[i].sizes), inputs[i].data.data(),
-                  std::make_shared<int>(0)};
+    Memory memory{part_type(inputs[i].dtype), inputs[i].sizes, {}, inputs[i].data.data(), std::make_shared<int>(0)};
+    if (is_complex(inputs[i].dtype)) memory.sizes.push_back(2);
+    memory.strides = row_major(memory.sizes);
     evaluator.set(loops.input_tensors[i], std::move(memory));
   }
   for (size_t i = 0; i < loops.tensors.size(); ++i) {
@@ -153,8 +154,12 @@ Result<std::vector<InterpTensor>> run_solved(const Loops& loops, const std::vect
       const Memory& memory = evaluator.memory(output.tensor);
       results.push_back(output.alias_input >= 0 ? alias_of(evaluator, loops[output.tensor], memory, output)
                                                 : copy_out(memory));
-      results.back().strides = evaluator.evaluate(output.strides);
+      results.back().strides = evaluator.evaluate(outer_strides(loops[output.tensor], output.strides));
       if (options.exact) results.back() = widen(std::move(results.back()));
+      if (loops[output.tensor].pairs) {
+        results.back().dtype = complex_of_parts(results.back().dtype);
+        results.back().sizes.pop_back();
+      }
     }
   }
   return results;
@@ -231,7 +236,7 @@ Result<std::map<std::string, int64_t>> solve_symbols(const Loops& loops, const s
       continue;
     }
     if (input.kind == GraphInput::Kind::constant) continue;
-    const LoopTensor& wanted = loops[loops.input_tensors[i]];
+    const TensorType wanted = outer_type(loops[loops.input_tensors[i]]);
     if (given.dtype != wanted.dtype)
       return fail(Kind::bad_input, "{} has dtype {}, must be {}", input_text(loops, i), dtype_name(given.dtype),
                   dtype_name(wanted.dtype));

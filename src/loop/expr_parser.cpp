@@ -2,6 +2,8 @@
 // here, since the pool treats it as a bug of its caller.
 #include "loop/expr_parser.h"
 
+#include "loop/routines.h"
+
 #include <optional>
 
 namespace toroid {
@@ -241,8 +243,19 @@ class ExprParser {
       if (storage && is_low_precision(*storage) && type(args[0]) == DType::f32)
         return pool_.round_to(args[0], *storage);
     }
+    if (name.ends_with("_bits") && single) {
+      auto to = dtype_from_name(name.substr(0, name.size() - 5));
+      if (to && register_type(*to) == *to && dtype_bytes(*to) >= 4 && dtype_bytes(type(args[0])) == dtype_bytes(*to))
+        return pool_.bitcast(args[0], *to);
+    }
+    if (name.starts_with("routine_")) {
+      const size_t end = name.rfind('_');
+      auto routine = routine_from_name(std::string_view(name).substr(8, end - 8));
+      auto dtype = dtype_from_name(name.substr(end + 1));
+      if (end > 8 && routine && dtype) return pool_.routine(*routine, *dtype, std::move(args));
+    }
     auto op = name == "not" ? ScalarOp::lnot : scalar_op_from_name(name);
-    if (!op || *op == ScalarOp::cvt || *op == ScalarOp::round_to)
+    if (!op || *op == ScalarOp::cvt || *op == ScalarOp::round_to || *op == ScalarOp::bitcast || *op == ScalarOp::complex)
       return fail(lexer_.error(format("unknown function `{}`", name)));
     return apply(*op, std::move(args));
   }

@@ -48,6 +48,9 @@ enum class ExprKind : uint8_t {
   reduce,    // reduce over vars of args[0]; only at the root of a tensor's body or inside an op there
   scan,      // inclusive running reduce along one var: args[0] over vars[0], read at args[1] (an index expression)
   local,     // Schedule only: a named scalar of the kernel, %l0
+  // The whole of a tensor's body: what a routine (routines.h, number `local`) makes of whole tensors. args: a load of
+  // each at index 0, then its integers (index expressions), then its numbers (f64 constants).
+  routine,
 };
 
 struct Expr {
@@ -66,6 +69,15 @@ struct Expr {
 
 // The type a tensor of this dtype has in a register.
 DType register_type(DType dtype);
+// The type of a complex type's parts (c64: f32), or the type itself.
+DType part_type(DType dtype);
+DType complex_of_parts(DType part);
+
+// What a lowering cannot do, found where no Result can travel; caught where lowerings are called.
+struct Refused {
+  Diagnostic diagnostic;
+};
+[[noreturn]] void refuse(std::string text);
 
 // Bound variables (of reduce and scan) are named by the pool: j0, j1, … upwards from the innermost, each above every
 // name bound inside its body and none that is free there. So reduces that differ in names alone are one expression, and
@@ -88,6 +100,12 @@ class ExprPool {
   ExprId op(ScalarOp op, std::vector<ExprId> args);
   ExprId cvt(ExprId x, DType to);  // to a register type; the identity when equal
   ExprId round_to(ExprId x, DType storage);
+  ExprId bitcast(ExprId x, DType to);  // between register types of one size; the identity when equal
+  ExprId routine(int32_t number, DType dtype, std::vector<ExprId> args);
+  // Complex numbers (complex.cpp): a pair of parts, and its parts again.
+  ExprId pair(ExprId re, ExprId im);
+  ExprId real(ExprId x);
+  ExprId imag(ExprId x);
   // A variable of extent 1 disappears; so does a reduce without variables.
   ExprId reduce(ReduceOp op, SymList vars, ExprId body);
   ExprId scan(ReduceOp op, const Sym& var, ExprId body, ExprId at);
@@ -124,6 +142,8 @@ class ExprPool {
   Info describe(const Expr& expr);
   ExprId index_op(ScalarOp op, const std::vector<ExprId>& args);  // invalid when it stays an op
   ExprId simplified(ScalarOp op, const std::vector<ExprId>& args);
+  ExprId complex_op(ScalarOp op, const std::vector<ExprId>& args);
+  ExprId complex_cvt(ExprId x, DType to);
   SymList bind(SymList vars, ExprId& body);
 
   std::deque<Expr> exprs_;
@@ -148,6 +168,8 @@ struct LoopTensor {
   ExprId body;      // computed
   CallId call;      // called: which call gives it
   SymList strides;  // input, weight: memory layout; computed: the layout the graph's value has in PyTorch (a wish)
+  // Complex numbers: of dtype f32, f64 or f16, with a last dim of two, real and imaginary part.
+  bool pairs = false;
   Device device;
   int32_t input = -1;           // input: position in Loops::inputs
   WeightId weight;              // weight
@@ -214,6 +236,13 @@ struct Loops {
   const LoopTensor& operator[](TensorId id) const { return tensors[static_cast<size_t>(id.index)]; }
   TensorId add(LoopTensor tensor);
 };
+
+// Sizes and strides of complex elements as pairs of parts, and back.
+SymList pair_sizes(SymList sizes);
+SymList pair_strides(const SymList& strides);
+// What a tensor is to the caller: complex where it holds pairs.
+TensorType outer_type(const LoopTensor& tensor);
+SymList outer_strides(const LoopTensor& tensor, const SymList& strides);
 
 // Names of shared parts are t0, t1, … from `first_name` on.
 std::string print_expr(const Loops& loops, ExprId id, int first_name = 0);

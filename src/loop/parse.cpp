@@ -143,6 +143,7 @@ class Parser {
       TD_TRY(std::string device, lexer_.expect_kind(TokenKind::string, "a device"));
       type.device = device_from_text(device);
     }
+    pairs_ = lexer_.accept("pairs");
     return type;
   }
 
@@ -151,6 +152,7 @@ class Parser {
     tensor.sizes = std::move(type.sizes);
     tensor.strides = std::move(type.strides);
     tensor.device = std::move(type.device);
+    tensor.pairs = pairs_;
     if (tensors_.contains(tensor.name)) return fail(lexer_.error(format("`%{}` defined twice", tensor.name)));
     const std::string name = tensor.name;
     const TensorId id = loops_.add(std::move(tensor));
@@ -523,6 +525,7 @@ class Parser {
   std::map<int64_t, int32_t> labels_;
   bool declarations_ = false;  // computed tensors have no bodies
   bool returned_ = false;
+  bool pairs_ = false;  // the last type that was read
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "loop/expr_parser.h"
 #include "loop/head_text.h"
+#include "loop/routines.h"
 #include "loop/schedule.h"
 
 namespace toroid {
@@ -290,6 +291,8 @@ class Parser {
         TD_CHECK_OK(parse_attention(kernel, scope));
       } else if (lexer_.accept("call")) {
         TD_CHECK_OK(parse_call(kernel));
+      } else if (lexer_.accept("routine")) {
+        TD_CHECK_OK(parse_routine(kernel));
       } else {
         LoopKernel nest;
         TD_CHECK_OK(parse_nest(nest));
@@ -607,6 +610,37 @@ class Parser {
     TD_CHECK_OK(lexer_.expect("weight"));
     TD_CHECK_OK(lexer_.expect("packed"));
     TD_TRY(work.packed, parse_buffer_name());
+    kernel.work = std::move(work);
+    return {};
+  }
+
+  // routine argsort of f32 into %i inputs [%x] integers [s0, 4] numbers [0.5]
+  Status parse_routine(Kernel& kernel) {
+    RoutineKernel work;
+    TD_TRY(std::string name, lexer_.expect_kind(TokenKind::word, "a routine"));
+    auto number = routine_from_name(name);
+    if (!number) return fail(error(format("no routine `{}`", name)));
+    work.routine = *number;
+    TD_CHECK_OK(lexer_.expect("of"));
+    TD_TRY(work.dtype, parse_dtype());
+    TD_CHECK_OK(lexer_.expect("into"));
+    TD_TRY(work.output, parse_stored());
+    TD_CHECK_OK(lexer_.expect("inputs"));
+    TD_CHECK_OK(lexer_.expect("["));
+    while (!lexer_.accept("]")) {
+      if (!work.inputs.empty()) TD_CHECK_OK(lexer_.expect(","));
+      TD_TRY(TensorId id, parse_stored());
+      work.inputs.push_back(id);
+    }
+    TD_CHECK_OK(lexer_.expect("integers"));
+    TD_TRY(work.integers, parse_sizes());
+    TD_CHECK_OK(lexer_.expect("numbers"));
+    TD_CHECK_OK(lexer_.expect("["));
+    while (!lexer_.accept("]")) {
+      if (!work.numbers.empty()) TD_CHECK_OK(lexer_.expect(","));
+      TD_TRY(double value, lexer_.expect_number());
+      work.numbers.push_back(value);
+    }
     kernel.work = std::move(work);
     return {};
   }

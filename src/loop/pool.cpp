@@ -61,7 +61,9 @@ std::optional<ReduceOp> reduce_op_from_name(std::string_view name) {
     if (name == reduce_names[i]) return static_cast<ReduceOp>(i);
   return std::nullopt;
 }
-DType register_type(DType dtype) { return is_low_precision(dtype) ? DType::f32 : dtype; }
+DType register_type(DType dtype) {
+  return is_low_precision(dtype) ? DType::f32 : dtype == DType::c32 ? DType::c64 : dtype;
+}
 Sym extent_of(const Sym& var) {
   TD_CHECK(var.is_symbol(), "`{}` is not an index variable", to_string(var));
   return var.node()->extent;
@@ -203,6 +205,12 @@ SymList ExprPool::bind(SymList vars, ExprId& body) {
 }
 
 ExprId ExprPool::reduce(ReduceOp op, SymList vars, ExprId body) {
+  if (is_complex((*this)[body].dtype)) {
+    if (op != ReduceOp::sum) refuse(format("`{}` over complex numbers", reduce_op_name(op)));
+    const ExprId re = real(body), im = imag(body);
+    const ExprId sum = reduce(op, vars, re);
+    return pair(sum, reduce(op, vars, im));
+  }
   const bool logical = op == ReduceOp::any || op == ReduceOp::all;
   const bool position = op == ReduceOp::argmin || op == ReduceOp::argmax;
   const DType type = (*this)[body].dtype;
@@ -225,11 +233,24 @@ ExprId ExprPool::reduce(ReduceOp op, SymList vars, ExprId body) {
 
 ExprId ExprPool::scan(ReduceOp op, const Sym& var, ExprId body, ExprId at) {
   TD_CHECK((*this)[at].dtype == DType::i64, "a scan is read at an index of type i64");
+  if (is_complex((*this)[body].dtype)) {
+    if (op != ReduceOp::sum) refuse(format("a running `{}` of complex numbers", reduce_op_name(op)));
+    const ExprId re = real(body), im = imag(body);
+    const ExprId sum = scan(op, var, re, at);
+    return pair(sum, scan(op, var, im, at));
+  }
   const bool position = op == ReduceOp::argmin || op == ReduceOp::argmax;
   Expr e{.kind = ExprKind::scan, .dtype = position ? DType::i64 : (*this)[body].dtype};
   e.reduce = op;
   e.vars = bind({var}, body);
   e.args = {body, at};
+  return add(std::move(e));
+}
+
+ExprId ExprPool::routine(int32_t number, DType dtype, std::vector<ExprId> args) {
+  Expr e{.kind = ExprKind::routine, .dtype = register_type(dtype)};
+  e.local = number;
+  e.args = std::move(args);
   return add(std::move(e));
 }
 
@@ -286,6 +307,7 @@ struct Rewriter {
       if (e.kind == ExprKind::reduce) return pool.reduce(e.reduce, std::move(vars), body);
       return pool.scan(e.reduce, vars[0], body, visit(e.args[1], &scope));
     }
+    if (e.kind == ExprKind::routine) return routine(e, scope);
     std::vector<ExprId> args;
     for (ExprId arg : e.args) args.push_back(visit(arg, &scope));
     if (e.kind == ExprKind::load && on_load)
@@ -294,10 +316,27 @@ struct Rewriter {
     if (e.kind == ExprKind::op) {
       if (e.op == ScalarOp::cvt) return pool.cvt(args[0], e.dtype);
       if (e.op == ScalarOp::round_to) return pool.round_to(args[0], e.rounding);
+      if (e.op == ScalarOp::bitcast) return pool.bitcast(args[0], e.dtype);
       return pool.op(e.op, std::move(args));
     }
     Expr copy = e;
     copy.args = std::move(args);
+    return pool.add(std::move(copy));
+  }
+
+  // A routine reads whole tensors: a load may become one of another tensor, nothing else.
+  ExprId routine(const Expr& e, const Scope& scope) {
+    Expr copy = e;
+    for (ExprId& arg : copy.args) {
+      const Expr& input = pool[arg];
+      if (input.kind != ExprKind::load) {
+        arg = visit(arg, &scope);
+      } else if (on_load) {
+        ExprId replaced = on_load(input, input.args);
+        if (replaced.valid() && pool[replaced].kind == ExprKind::load && pool[replaced].args == input.args)
+          arg = replaced;
+      }
+    }
     return pool.add(std::move(copy));
   }
 

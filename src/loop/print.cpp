@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "loop/head_text.h"
 #include "loop/loops.h"
+#include "loop/routines.h"
 #include "loop/scalar.h"
 
 namespace toroid {
@@ -139,6 +140,8 @@ class ExprPrinter {
       case ExprKind::scan:
         return format("scan_{}({} at {}: {})", reduce_op_name(e.reduce), binders(e.vars), print(e.args[1], any),
                       body(e.args[0]));
+      case ExprKind::routine:
+        return format("routine_{}_{}({})", routine_name(e.local), dtype_name(e.dtype), list(e.args));
       case ExprKind::op: return op(e, outer);
     }
     return "";
@@ -158,6 +161,7 @@ class ExprPrinter {
   std::string op(const Expr& e, Binding outer) {
     if (e.op == ScalarOp::cvt) return format("{}({})", dtype_name(e.dtype), print(e.args[0], any));
     if (e.op == ScalarOp::round_to) return format("{}_round({})", dtype_name(e.rounding), print(e.args[0], any));
+    if (e.op == ScalarOp::bitcast) return format("{}_bits({})", dtype_name(e.dtype), print(e.args[0], any));
     if (e.op == ScalarOp::neg) return wrap(unary, outer, "-" + print(e.args[0], atom));
     if (auto infix = infix_of(e.op)) {
       // Left-associative; a comparison does not chain.
@@ -231,7 +235,7 @@ class Printer {
   }
   void line(const std::string& text) { append(out_, "  {}\n", text); }
   std::string type_text(const LoopTensor& t) const {
-    return to_string(TensorType{t.dtype, t.sizes, t.strides, t.device});
+    return to_string(TensorType{t.dtype, t.sizes, t.strides, t.device}) + (t.pairs ? " pairs" : "");
   }
 
   void header(std::string_view form) {

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "loop/head_text.h"
+#include "loop/routines.h"
 #include "loop/schedule.h"
 
 namespace toroid {
@@ -33,6 +34,7 @@ class KernelPrinter {
     if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) loops(*nest);
     if (auto* work = std::get_if<ConvKernel>(&kernel.work)) conv(*work);
     if (auto* work = std::get_if<AttentionKernel>(&kernel.work)) attention(*work);
+    if (auto* work = std::get_if<RoutineKernel>(&kernel.work)) routine(*work);
     if (auto* work = std::get_if<MatmulKernel>(&kernel.work))
       matmul(*work, kernel.epilogue);
     else
@@ -143,6 +145,14 @@ class KernelPrinter {
     line(1, format("x %{} offset {} batch {} row {} column {}", loops_[work.x].name, to_string(work.x_offset),
                    to_string(work.x_batch_stride), to_string(work.x_row_stride), to_string(work.x_column_stride)));
     line(1, format("weight packed @{}", buffer(work.packed)));
+  }
+  void routine(const RoutineKernel& work) {
+    std::string text = format("routine {} of {} into %{} inputs [", routine_name(work.routine), dtype_name(work.dtype),
+                              loops_[work.output].name);
+    for (size_t i = 0; i < work.inputs.size(); ++i) append(text, "{}%{}", i ? ", " : "", loops_[work.inputs[i]].name);
+    append(text, "] integers [{}] numbers [", to_string(work.integers));
+    for (size_t i = 0; i < work.numbers.size(); ++i) append(text, "{}{}", i ? ", " : "", float_text(work.numbers[i]));
+    line(1, text + "]");
   }
   void attention(const AttentionKernel& work) {
     line(1, format("attention [b0 in {}, h0 in {}, m0 in {}, d0 in {}] over {} keys size {} of {}",

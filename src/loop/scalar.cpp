@@ -9,6 +9,17 @@
 #include "base/check.h"
 
 namespace toroid {
+namespace special {
+
+using f64 = double;
+using i64 = long long;
+using i32 = int;
+using u32 = unsigned;
+using u64 = unsigned long long;
+#include "loop/special.inc"
+
+}  // namespace special
+
 namespace {
 
 constexpr int bits_of(DType dtype) {
@@ -94,6 +105,16 @@ T float_op(ScalarOp op, T a, T b, T c) {
     }
     case ScalarOp::pow: return T(std::pow(x, y));
     case ScalarOp::copysign: return std::copysign(a, b);
+    case ScalarOp::nextafter: return std::nextafter(a, b);
+    case ScalarOp::trigamma:
+      return sizeof(T) == 4 ? T(special::td_trigamma32(float(a))) : T(special::td_trigamma(x));
+// clang-format off
+#define TD_SPECIAL_1(name) case ScalarOp::name: return T(special::td_##name(x));
+#define TD_SPECIAL_2(name) case ScalarOp::name: return T(special::td_##name(x, y));
+// clang-format on
+#include "loop/special_ops.def"
+#undef TD_SPECIAL_1
+#undef TD_SPECIAL_2
     default: TD_CHECK(false, "`{}` is not an operation on floats", scalar_op_name(op));
   }
   return a;
@@ -155,6 +176,8 @@ int64_t integer_op(ScalarOp op, DType type, int64_t a, int64_t b) {
       if (b < 0 && !wide_unsigned) return a == 1 ? 1 : a == -1 ? (b % 2 ? -1 : 1) : 0;
       return signed_value(power(ua, ub));
     }
+    case ScalarOp::gcd: return signed_value(special::td_gcd(a, b));
+    case ScalarOp::random_bits: return signed_value(special::td_random_bits(ua, ub));
     case ScalarOp::band: return a & b;
     case ScalarOp::bor: return a | b;
     case ScalarOp::bxor: return a ^ b;
@@ -308,6 +331,12 @@ Scalar convert_scalar(Scalar value, DType from, DType to) {
     return {.f = round_float(x, to)};
   }
   return {.i = wrap_integer(value.i, to)};
+}
+
+Scalar bitcast_scalar(Scalar value, DType from, DType to) {
+  std::byte bytes[8];
+  store_scalar(bytes, from, value);
+  return load_scalar(bytes, to);
 }
 
 Scalar load_scalar(const std::byte* at, DType storage) {

@@ -24,6 +24,9 @@ Scalar eval_scalar(ScalarOp op, DType type, const Scalar* args, bool exact = fal
 // least value also for i32 and narrower (whose low bits are then taken); a NaN is true; floats round to nearest even.
 Scalar convert_scalar(Scalar value, DType from, DType to);
 
+// The same bits read as a register type of the same size.
+Scalar bitcast_scalar(Scalar value, DType from, DType to);
+
 // The nearest value of a float storage type, ties to even. f8e4m3 saturates, the others overflow to infinity.
 double round_float(double value, DType storage);
 

@@ -147,6 +147,15 @@ struct AttentionKernel {
   ExprId score;  // over local 0 (the scaled score); invalid when there is no mask
   DType dtype = DType::f32;
 };
+// A routine (routines.h) on whole tensors, all of them row by row in memory. It has integers[0] units.
+struct RoutineKernel {
+  int32_t routine = 0;
+  DType dtype = DType::f32;  // what it is instantiated for: its first input's elements
+  std::vector<TensorId> inputs;
+  TensorId output;
+  SymList integers;
+  std::vector<double> numbers;
+};
 
 // A call (LoopCall): its programs are scheduled on their own, with kernels of their own. Every tensor lies as its place
 // says; a program's inputs and outputs are row-major.
@@ -161,7 +170,7 @@ struct CallKernel {
 
 struct Kernel {
   std::string name;  // k0, k1, …
-  std::variant<LoopKernel, MatmulKernel, ConvKernel, AttentionKernel, CallKernel> work;
+  std::variant<LoopKernel, MatmulKernel, ConvKernel, AttentionKernel, CallKernel, RoutineKernel> work;
   // Templates: what happens to the accumulator (local 0; several of a matrix product: locals 0, 1, …).
   std::vector<StoreTo> epilogue;
   std::vector<TensorId> reads, writes;

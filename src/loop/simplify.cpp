@@ -66,6 +66,7 @@ bool holds(DType to, DType from) {
 
 ExprId ExprPool::constant(double number, DType dtype) {
   const DType type = register_type(dtype);
+  if (is_complex(type)) return pair(constant(number, part_type(type)), constant(0, part_type(type)));
   if (is_integer(type)) return integer(convert_scalar({.f = number}, DType::f64, type).i, type);
   TD_CHECK(!is_complex(type), "no register holds {}", dtype_name(type));
   Expr e{.kind = ExprKind::constant, .dtype = type};
@@ -211,6 +212,8 @@ ExprId ExprPool::simplified(ScalarOp op, const std::vector<ExprId>& args) {
 }
 
 ExprId ExprPool::op(ScalarOp op, std::vector<ExprId> args) {
+  for (size_t i = op == ScalarOp::where ? 1 : 0; i < args.size(); ++i)
+    if (is_complex((*this)[args[i]].dtype)) return op == ScalarOp::complex ? args[i] : complex_op(op, args);
   const DType type = result_type(*this, op, args);
   const DType arg_type = (*this)[args.back()].dtype;
   std::vector<Scalar> values;
@@ -229,8 +232,9 @@ ExprId ExprPool::op(ScalarOp op, std::vector<ExprId> args) {
 
 ExprId ExprPool::cvt(ExprId x, DType to) {
   const DType from = (*this)[x].dtype;
-  TD_CHECK(register_type(to) == to && !is_complex(to), "no register holds {}", dtype_name(to));
+  TD_CHECK(register_type(to) == to, "no register holds {}", dtype_name(to));
   if (from == to) return x;
+  if (is_complex(from) || is_complex(to)) return complex_cvt(x, to);
   if (auto value = as_scalar(*this, x)) return from_scalar(*this, convert_scalar(*value, from, to), to);
   // Through a type that holds every value, and back out of it.
   if (const Expr& e = (*this)[x];
@@ -242,7 +246,22 @@ ExprId ExprPool::cvt(ExprId x, DType to) {
   return add(std::move(e));
 }
 
+ExprId ExprPool::bitcast(ExprId x, DType to) {
+  const DType from = (*this)[x].dtype;
+  TD_CHECK(register_type(to) == to && dtype_bytes(from) == dtype_bytes(to) && dtype_bytes(to) >= 4, "bits of {} as {}",
+           dtype_name(from), dtype_name(to));
+  if (from == to) return x;
+  if (auto value = as_scalar(*this, x)) return from_scalar(*this, bitcast_scalar(*value, from, to), to);
+  if (const Expr& e = (*this)[x]; e.kind == ExprKind::op && e.op == ScalarOp::bitcast) return bitcast(e.args[0], to);
+  Expr e{.kind = ExprKind::op, .dtype = to};
+  e.op = ScalarOp::bitcast;
+  e.args = {x};
+  return add(std::move(e));
+}
+
 ExprId ExprPool::round_to(ExprId x, DType storage) {
+  if (is_complex((*this)[x].dtype))
+    return pair(round_to(real(x), part_type(storage)), round_to(imag(x), part_type(storage)));
   TD_CHECK(is_float(storage) && (*this)[x].dtype == register_type(storage), "round_to({}) of {}", dtype_name(storage),
            dtype_name((*this)[x].dtype));
   if (!is_low_precision(storage)) return x;

@@ -3,8 +3,10 @@
 #include "lower/lower.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/check.h"
+#include "loop/random_state.h"
 #include "ops/body.h"
 #include "ops/loop_builder.h"
 #include "ops/op_table.h"
@@ -57,6 +59,7 @@ class Lowering {
     if (!nested_) sources();
     for (const Node& node : graph_.nodes) TD_CHECK_OK(lower(node));
     if (!unsupported_.empty()) return fail(unsupported());
+    if (random_.valid()) count_call();
     for (const GraphOutput& output : graph_.outputs) {
       if (nested_) {
         TD_CHECK_OK(add_nested_output(output));
@@ -69,13 +72,17 @@ class Lowering {
   }
 
  private:
+  static SymList strides_of(const LoopTensor& tensor, const TensorType& type) {
+    return tensor.pairs ? pair_strides(type.strides) : type.strides;
+  }
   std::optional<LoopValue>& value(ValueId id) { return values_[static_cast<size_t>(id.index)]; }
 
   void source(ValueId id, LoopTensor tensor) {
     const Value& value = graph_[id];
-    tensor.dtype = value.type.dtype;
-    tensor.sizes = value.type.sizes;
-    tensor.strides = value.type.strides;
+    tensor.pairs = is_complex(value.type.dtype);
+    tensor.dtype = part_type(value.type.dtype);
+    tensor.sizes = tensor.pairs ? pair_sizes(value.type.sizes) : value.type.sizes;
+    tensor.strides = strides_of(tensor, value.type);
     tensor.device = value.type.device;
     sources_.push_back({id, loops_.add(std::move(tensor))});
   }
@@ -99,6 +106,11 @@ class Lowering {
         users[static_cast<size_t>(value.weight.index)].push_back({static_cast<int32_t>(i)});
     for (size_t w = 0; w < users.size(); ++w) {
       if (users[w].empty()) continue;
+      if (is_complex(graph_[users[w][0]].type.dtype)) {
+        unsupported_ops_.push_back(graph_.weights[w].name);
+        unsupported_.push_back(format("`{}`: a weight of complex numbers", graph_.weights[w].name));
+        continue;
+      }
       LoopTensor tensor;
       tensor.name = graph_[users[w][0]].name;
       tensor.kind = TensorKind::weight;
@@ -106,12 +118,58 @@ class Lowering {
       source(users[w][0], std::move(tensor));
       for (size_t k = 1; k < users[w].size(); ++k) sources_.push_back({users[w][k], sources_.back().second});
     }
+    add_random_state();
     builder_.emplace(loops_);
     std::set<WeightId> written;
     for (const GraphOutput& output : graph_.outputs)
       if (output.mutates == GraphOutput::Mutates::weight) written.insert(output.weight);
     builder_->set_written(std::move(written));
+    builder_->set_random_state(random_);
     for (auto [id, tensor] : sources_) value(id) = builder_->read(tensor);
+  }
+
+  // Random ops share a buffer of the model: its seed and how often it was called.
+  void add_random_state() {
+    const bool random = std::ranges::any_of(graph_.nodes, [this](const Node& node) {
+      const OpRow* row = OpTable::all().find(node.op);
+      const Schema* schema = find_schema(node.op);
+      // Dropout in evaluation draws nothing.
+      return row && row->is_random && schema && !(row->view_if && row->view_if(Call(graph_, node, *schema)));
+    });
+    if (!random) return;
+    auto state = std::make_shared<std::array<int64_t, 2>>(std::array<int64_t, 2>{0x5eed, 0});
+    loops_.storages.push_back({state->data(), sizeof *state, state});
+    Weight weight;
+    weight.name = random_state_name;
+    weight.kind = WeightKind::buffer;
+    weight.type = {DType::i64, {2}, {1}, {}};
+    weight.storage = static_cast<int32_t>(loops_.storages.size()) - 1;
+    loops_.weights.push_back(weight);
+    LoopTensor tensor;
+    tensor.name = weight.name;
+    tensor.kind = TensorKind::weight;
+    tensor.weight = {static_cast<int32_t>(loops_.weights.size()) - 1};
+    tensor.dtype = DType::i64;
+    tensor.sizes = {2};
+    tensor.strides = {1};
+    random_ = loops_.add(std::move(tensor));
+  }
+  void count_call() {
+    const LoopValue state = builder_->read(random_);
+    LoopOutput output;
+    output.target.name = loops_[random_].name;
+    output.target.mutates = GraphOutput::Mutates::weight;
+    output.target.weight = loops_[random_].weight;
+    output.strides = {1};
+    builder_->enter(loops_[random_].name, {});
+    output.tensor = builder_->compute(
+        DType::i64, {2},
+        [&](const Index& i) {
+          const ExprId count = builder_->op(ScalarOp::ne, {i[0], builder_->index(0)});
+          return builder_->add(state.at(i), builder_->cvt(count, DType::i64));
+        },
+        loops_[random_].name + ".next");
+    loops_.outputs.push_back(std::move(output));
   }
 
   template <class F>
@@ -132,25 +190,23 @@ class Lowering {
   Status lower(const Node& node) {
     const OpRow* row = OpTable::all().find(node.op);
     if (row && row->no_result) return {};
-    bool ready = true, complex = false;
-    for_each_tensor(node, [&](ValueId id) {
-      ready = ready && value(id);
-      complex = complex || is_complex(graph_[id].type.dtype);
-    });
-    for (ValueId id : node.outputs) complex = complex || (id.valid() && is_complex(graph_[id].type.dtype));
+    bool ready = true;
+    for_each_tensor(node, [&](ValueId id) { ready = ready && value(id); });
     // What comes after an op that was refused is not judged.
     if (!ready) return {};
-    if (complex) return refuse(node, "complex numbers"), Status{};
     if (node.op == "aten._local_scalar_dense.default" || node.op == "aten.item.default") return lower_item(node);
     if (node.op.starts_with("higher_order.")) return lower_control(node);
     const Schema* schema = find_schema(node.op);
     if (!row || !row->lower_rule || !schema) return refuse(node, ""), Status{};
 
     const LowerCall call(graph_, node, *schema, [this](ValueId id) { return *value(id); });
+    // A program that a call runs has no part in the model's count of calls: each of its steps would draw the same.
+    if (nested_ && row->is_random && !(row->view_if && row->view_if(call)))
+      return refuse(node, "random numbers inside control flow"), Status{};
     const std::string name = name_of(node);
     builder_->enter(name, node.where);
     const size_t before = loops_.tensors.size();
-    auto results = row->lower_rule(*builder_, call);
+    auto results = row->lowered(*builder_, call);
     if (!results && results.error().kind == Kind::unsupported_op) return refuse(node, results.error().text), Status{};
     if (!results) return fail(std::move(results.error()).with("at " + node_text(graph_, node)));
     take_results(node, *results, before, row->views(call));
@@ -206,6 +262,10 @@ class Lowering {
   }
 
   Status lower_control(const Node& node) {
+    bool complex = false;
+    for_each_tensor(node, [&](ValueId id) { complex = complex || is_complex(graph_[id].type.dtype); });
+    for (ValueId id : node.outputs) complex = complex || (id.valid() && is_complex(graph_[id].type.dtype));
+    if (complex) return refuse(node, "complex numbers"), Status{};
     builder_->enter(name_of(node), node.where);
     const size_t before = loops_.tensors.size();
     Result<std::vector<LoopValue>> results = control_results(node);
@@ -298,12 +358,17 @@ class Lowering {
     TensorId tensor = whole;
     if (!whole.valid()) {
       tensor = builder_->compute(value.type.dtype, value.type.sizes, result.at, value.name, value.type.strides);
+    } else if (loops_[whole].kind == TensorKind::computed &&
+               builder_->pool()[loops_[whole].body].kind == ExprKind::routine &&
+               !same_list(value.type.strides, contiguous_strides(value.type.sizes))) {
+      // A routine writes row by row.
+      tensor = builder_->compute(value.type.dtype, value.type.sizes, result.at, value.name, value.type.strides);
     } else if (settled_.contains(whole)) {
       return whole;
     }
     settled_.insert(tensor);
     builder_->rename(tensor, value.name);
-    loops_[tensor].strides = value.type.strides;
+    loops_[tensor].strides = strides_of(loops_[tensor], value.type);
     loops_[tensor].device = value.type.device;
     loops_[tensor].where = where;
     return tensor;
@@ -314,6 +379,7 @@ class Lowering {
     const ValueId id = node.outputs.empty() ? ValueId{} : node.outputs[0];
     if (!id.valid() || graph_[id].symbol.empty()) return {};
     const LoopValue& x = *value(std::get<ValueId>(node.args.at(0)));
+    if (is_complex(x.dtype)) return refuse(node, "complex numbers"), Status{};
     builder_->enter(graph_[id].name, node.where);
     LoopValue one = builder_->reshape(x, {});
     // A symbol holds the bits of a double.
@@ -352,7 +418,7 @@ class Lowering {
     const Expr& e = pool[x.at(index)];
     if (e.kind != ExprKind::load || loops_[e.tensor].kind != TensorKind::input) return false;
     const LoopTensor& input = loops_[e.tensor];
-    if (input.dtype != value.type.dtype || is_mutated(input.input)) return false;
+    if (input.dtype != value.type.dtype || input.pairs || is_mutated(input.input)) return false;
     Sym place = 0;
     for (size_t k = 0; k < e.args.size(); ++k) {
       auto at = pool.as_index(e.args[k]);
@@ -387,11 +453,13 @@ class Lowering {
         // A copy, where the value is a view or memory of the caller's or the model's.
         const bool made = output.tensor.valid() && (loops_[output.tensor].kind == TensorKind::computed ||
                                                     loops_[output.tensor].kind == TensorKind::called);
-        if (!made || (!written && !same_list(loops_[output.tensor].strides, v.type.strides))) {
+        if (!made || (!written && !same_list(outer_strides(loops_[output.tensor], loops_[output.tensor].strides),
+                                             v.type.strides))) {
           builder_->enter(v.name, v.producer.valid() ? graph_[v.producer].where : Where{});
           output.tensor = builder_->compute(v.type.dtype, v.type.sizes, x.at, v.name, v.type.strides);
           loops_[output.tensor].device = v.type.device;
         }
+        output.strides = strides_of(loops_[output.tensor], v.type);
       }
     }
     loops_.outputs.push_back(std::move(output));
@@ -405,6 +473,7 @@ class Lowering {
   std::vector<std::pair<ValueId, TensorId>> sources_;
   std::set<TensorId> settled_;
   bool nested_ = false;
+  TensorId random_;
   std::vector<std::string> unsupported_, unsupported_ops_;
 };
 

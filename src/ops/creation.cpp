@@ -41,7 +41,6 @@ SymList fill_sizes(const Call& call, const Fill& fill) {
 
 Types infer_fill(const Call& call, const Fill& fill) {
   DType dtype = fill_dtype(call, fill);
-  if (is_complex(dtype)) return fail(Kind::unsupported_op, "`{}` of a complex dtype", call.op());
   TensorType type = contiguous_type(call, dtype, fill_sizes(call, fill));
   if (fill.sizes == Fill::Sizes::like) type.strides = format_strides(call, call.type("self"));
   if (call.schema().find_arg("stride") >= 0) type.strides = call.integers("stride");
@@ -321,7 +320,6 @@ void add_casts(OpTable& ops) {
          TensorType type = x;
          type.dtype = cast_dtype(call);
          type.device = cast_device(call);
-         if (is_complex(type.dtype)) return fail(Kind::unsupported_op, "`{}` of a complex dtype", call.op());
          if (!aliases(call) || given) type.strides = format_strides(call, x);
          return one(std::move(type));
        })
@@ -343,7 +341,6 @@ void add_casts(OpTable& ops) {
     row.infer([contiguous](const Call& call) -> Types {
          TensorType type = call.type("self");
          type.dtype = cast_dtype(call);
-         if (is_complex(type.dtype)) return fail(Kind::unsupported_op, "`{}` of a complex dtype", call.op());
          bool keeps = contiguous && call.has("memory_format") == false;
          bool already = contiguous && is_contiguous(type);
          if (contiguous && call.has("memory_format")) {
@@ -376,20 +373,6 @@ void add_casts(OpTable& ops) {
         .lower([](LoopBuilder&, const LowerCall& call) -> Result<LoopValue> { return call.tensor("self"); })
         .view()
         .sample(name + "(f32[4,5])");
-  }
-  // Evaluation: the identity. Training draws random numbers, which no row does yet.
-  for (const char* form : {"dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout"}) {
-    std::string name = format("aten.{}.default", form);
-    ops.add(name)
-        .infer([](const Call& call) -> Types {
-          if (call.flag("train") && call.number("p") != 0)
-            return fail(Kind::unsupported_op, "`{}` with train=True (random numbers); call model.eval() before export",
-                        call.op());
-          return one(call.type("input"));
-        })
-        .lower([](LoopBuilder&, const LowerCall& call) -> Result<LoopValue> { return call.tensor("input"); })
-        .view()
-        .sample(name + "(f32[4,5], 0.5, False)");
   }
   // Checked against the graph's types, which are known here; nothing is left to do.
   OpRow& metadata = ops.add("aten._assert_tensor_metadata.default");

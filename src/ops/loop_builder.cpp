@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "loop/routines.h"
 
 namespace toroid {
 namespace {
@@ -61,12 +62,46 @@ ExprId LoopBuilder::cvt(ExprId x, DType to) { return pool().cvt(x, register_type
 
 LoopValue LoopBuilder::read(TensorId tensor) {
   const LoopTensor& t = loops_[tensor];
+  if (t.pairs) {
+    LoopValue parts = read_parts(tensor);
+    SymList sizes(parts.sizes.begin(), parts.sizes.end() - 1);
+    return {complex_of_parts(t.dtype), std::move(sizes), [this, parts](const Index& index) {
+              Index at = index;
+              at.push_back(pool().index(0));
+              const ExprId re = parts.at(at);
+              at.back() = pool().index(1);
+              return pool().pair(re, parts.at(at));
+            }};
+  }
+  return read_parts(tensor);
+}
+
+LoopValue LoopBuilder::read_parts(TensorId tensor) {
+  const LoopTensor& t = loops_[tensor];
   return {t.dtype, t.sizes, [this, tensor, dtype = t.dtype, sizes = t.sizes](const Index& index) {
             TD_CHECK(index.size() == sizes.size(), "{} indices into `{}`", index.size(), loops_[tensor].name);
             Index at = index;
             for (size_t k = 0; k < at.size(); ++k)
               if (is_one(sizes[k]) && pool().as_index(at[k])) at[k] = pool().index(0);
             return pool().load(tensor, dtype, std::move(at));
+          }};
+}
+
+LoopValue LoopBuilder::parts_of(const LoopValue& x) {
+  if (!is_complex(x.dtype)) return x;
+  return {part_type(x.dtype), pair_sizes(x.sizes), [this, x](const Index& index) {
+            const ExprId z = x.at(Index(index.begin(), index.end() - 1));
+            // Both parts of one element of memory: the load itself.
+            const Expr re = pool()[pool().real(z)], im = pool()[pool().imag(z)];
+            if (re.kind == ExprKind::load && im.kind == ExprKind::load && re.tensor == im.tensor && !re.args.empty() &&
+                std::equal(re.args.begin(), re.args.end() - 1, im.args.begin(), im.args.end() - 1) &&
+                re.args.back() == pool().index(0) && im.args.back() == pool().index(1)) {
+              Index at(re.args.begin(), re.args.end() - 1);
+              at.push_back(index.back());
+              return pool().load(re.tensor, re.dtype, std::move(at));
+            }
+            const ExprId first = op(ScalarOp::eq, {index.back(), pool().index(0)});
+            return where(first, pool().real(z), pool().imag(z));
           }};
 }
 
@@ -110,7 +145,7 @@ LoopValue LoopBuilder::convert(const LoopValue& x, DType to) {
   if (x.dtype == to) return x;
   return {to, x.sizes, [this, x, to](const Index& index) {
             ExprId value = cvt(x.at(index), to);
-            return is_low_precision(to) ? pool().round_to(value, to) : value;
+            return is_low_precision(to) || to == DType::c32 ? pool().round_to(value, to) : value;
           }};
 }
 
@@ -303,6 +338,14 @@ LoopValue LoopBuilder::pad(const LoopValue& x, const SymList& before, const SymL
 
 TensorId LoopBuilder::compute(DType dtype, const SymList& sizes, const std::function<ExprId(const Index&)>& at,
                               std::string name, SymList strides) {
+  if (is_complex(dtype)) {
+    const LoopValue whole{dtype, sizes, [this, at, dtype](const Index& i) { return cvt(at(i), dtype); }};
+    const LoopValue parts = parts_of(whole);
+    if (!strides.empty()) strides = pair_strides(strides);
+    const TensorId id = compute(parts.dtype, parts.sizes, parts.at, std::move(name), std::move(strides));
+    loops_[id].pairs = true;
+    return id;
+  }
   LoopTensor tensor;
   tensor.dtype = dtype;
   tensor.sizes = sizes;
@@ -379,6 +422,20 @@ LoopValue LoopBuilder::contract(DType dtype, const SymList& sizes, const SymList
 TensorId LoopBuilder::whole_tensor(const LoopValue& x) {
   Index index;
   for (const Sym& size : x.sizes) index.push_back(position(pool(), pool().fresh(size)));
+  if (is_complex(x.dtype)) {
+    const ExprId z = x.at(index);
+    const Expr &re = pool()[pool().real(z)], &im = pool()[pool().imag(z)];
+    Index first = index, second = index;
+    first.push_back(pool().index(0));
+    second.push_back(pool().index(1));
+    if (re.kind != ExprKind::load || im.kind != ExprKind::load || re.tensor != im.tensor || re.args != first ||
+        im.args != second)
+      return {};
+    const LoopTensor& tensor = loops_[re.tensor];
+    return tensor.pairs && tensor.dtype == part_type(x.dtype) && same_sizes(tensor.sizes, pair_sizes(x.sizes))
+               ? re.tensor
+               : TensorId{};
+  }
   const Expr& e = pool()[x.at(index)];
   if (e.kind != ExprKind::load || e.args != index) return {};
   const LoopTensor& tensor = loops_[e.tensor];
@@ -388,6 +445,10 @@ TensorId LoopBuilder::whole_tensor(const LoopValue& x) {
 std::vector<LoopValue> LoopBuilder::call(const std::string& function, const std::vector<LoopValue>& operands,
                                          SymList attributes, const std::vector<CallResult>& results,
                                          std::vector<Loops> bodies) {
+  // A function takes tensors by their elements, and no pair of parts is one.
+  const bool complex = std::ranges::any_of(operands, [](const LoopValue& x) { return is_complex(x.dtype); }) ||
+                       std::ranges::any_of(results, [](const CallResult& r) { return is_complex(r.dtype); });
+  if (complex) throw Refused{{Kind::unsupported_op, format("`{}` of complex numbers", function), {}}};
   LoopCall call;
   call.function = function;
   call.attributes = std::move(attributes);
@@ -450,6 +511,42 @@ Sym LoopBuilder::read_size(const LoopValue& count) {
   loops_.symbol_reads.push_back({info.name, tensor});
   loops_.symbols.push_back(std::move(info));
   return symbol;
+}
+
+LoopValue LoopBuilder::routine(const std::string& name, DType dtype, const SymList& sizes,
+                               const std::vector<LoopValue>& inputs, const SymList& integers,
+                               const std::vector<double>& numbers, const std::string& suffix) {
+  auto number = routine_from_name(name);
+  TD_CHECK(number.has_value(), "no routine `{}`", name);
+  std::vector<ExprId> args;
+  for (const LoopValue& x : inputs) {
+    TensorId tensor = whole_tensor(x);
+    // What lies otherwise, or is the caller's, is copied row by row.
+    if (!tensor.valid() || !same_list(loops_[tensor].strides, contiguous_strides(x.sizes)))
+      tensor = compute(x.dtype, x.sizes, x.at, name_ + suffix + ".in");
+    args.push_back(pool().load(tensor, x.dtype, Index(x.sizes.size(), pool().index(0))));
+  }
+  for (const Sym& n : integers) args.push_back(pool().index(n));
+  for (double d : numbers) args.push_back(pool().constant(d, DType::f64));
+  const ExprId body = pool().routine(*number, dtype, std::move(args));
+  return read(compute(
+      dtype, sizes, [body](const Index&) { return body; }, name_ + suffix));
+}
+
+LoopValue LoopBuilder::random_key() {
+  const int64_t number = random_ops_++;
+  if (!random_state_.valid()) {
+    const ExprId fixed = op(ScalarOp::random_bits, {pool().index(0), pool().index(number)});
+    return read(compute(
+        DType::i64, {}, [fixed](const Index&) { return fixed; }, name_ + ".key"));
+  }
+  const LoopValue state = read(random_state_);
+  auto body = [&](const Index&) {
+    const ExprId calls = state.at({pool().index(1)});
+    const ExprId place = add(mul(calls, pool().index(int64_t{1} << 20)), pool().index(number));
+    return op(ScalarOp::random_bits, {state.at({pool().index(0)}), place});
+  };
+  return read(compute(DType::i64, {}, body, name_ + ".key"));
 }
 
 LoopValue LoopBuilder::materialize(const LoopValue& x, const std::string& suffix) {

@@ -41,6 +41,8 @@ class LoopBuilder {
 
   // Tensors.
   LoopValue read(TensorId tensor);
+  LoopValue read_parts(TensorId tensor);   // of pairs the parts, not complex numbers
+  LoopValue parts_of(const LoopValue& x);  // complex [n] as [n, 2] of its parts; a real one as it is
   LoopValue full(const SymList& sizes, ExprId value, DType dtype);
   LoopValue from(DType dtype, SymList sizes, std::function<ExprId(const Index&)> at) { return {dtype, sizes, at}; }
   // Broadcasts to `sizes` by PyTorch's rule (size 1 or missing dims repeat).
@@ -71,6 +73,12 @@ class LoopBuilder {
   LoopValue contract(DType dtype, const SymList& sizes, const SymList& k,
                      std::function<ExprId(const Index& out, const Index& k)> f, const std::string& suffix);
 
+  // A tensor that the routine of this name (loop/routines.h) computes from whole tensors, each stored row by row first.
+  LoopValue routine(const std::string& name, DType dtype, const SymList& sizes, const std::vector<LoopValue>& inputs,
+                    const SymList& integers, const std::vector<double>& numbers = {}, const std::string& suffix = "");
+  // A 0-d i64 that differs from call to call of the model and from op to op: the key of an op's random numbers.
+  LoopValue random_key();
+  void set_random_state(TensorId tensor) { random_state_ = tensor; }  // i64[2]: seed, count of calls
   // Gives x a tensor of its own (named current node's name + suffix) and reads from it. A whole tensor stays as it is.
   LoopValue materialize(const LoopValue& x, const std::string& suffix = "");
   // The tensor that x is the whole of, index by index and of its dtype; else invalid.
@@ -113,6 +121,8 @@ class LoopBuilder {
   std::string name_;
   Where where_;
   std::set<WeightId> written_;
+  TensorId random_state_;  // invalid: one fixed stream, for samples and types
+  int64_t random_ops_ = 0;
 };
 
 // Recipes that several rows share (ops/recipes.cpp).

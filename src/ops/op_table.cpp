@@ -164,10 +164,23 @@ ExprId LowerCall::scalar(LoopBuilder& b, std::string_view name, DType dtype) con
     if (is_float_sym(*v)) return b.cvt(sym_expr(b, *v), dtype);
     return b.cvt(b.index(*v), dtype);
   }
+  if (auto v = get<std::complex<double>>(a)) {
+    const DType part = register_type(part_type(is_complex(dtype) ? dtype : DType::c128));
+    const ExprId z = b.pool().pair(number_expr(b, v->real(), part), number_expr(b, v->imag(), part));
+    return is_complex(dtype) ? z : b.cvt(b.pool().real(z), dtype);
+  }
   return number_expr(b, number(name), dtype);
 }
 
 // ------------------------------------------------------------------------------------------------- OpRow, OpTable
+
+Result<std::vector<LoopValue>> OpRow::lowered(LoopBuilder& b, const LowerCall& call) const {
+  try {
+    return lower_rule(b, call);
+  } catch (Refused& refused) {
+    return fail(std::move(refused.diagnostic));
+  }
+}
 
 OpRow& OpRow::lower(LowerOne rule) {
   lower_rule = [rule = std::move(rule)](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
@@ -200,6 +213,18 @@ const OpTable& OpTable::all() {
     add_dynamic_ops(t);
     add_linalg_ops(t);
     add_spectral_ops(t);
+    add_special_ops(t);
+    add_sort_ops(t);
+    add_scan_ops(t);
+    add_random_ops(t);
+    add_complex_ops(t);
+    add_fft_ops(t);
+    add_composed_view_ops(t);
+    add_composed_math_ops(t);
+    add_composed_loss_ops(t);
+    add_composed_index_ops(t);
+    add_grid_ops(t);
+    add_composed_norm_ops(t);
     return t;
   }();
   return table;

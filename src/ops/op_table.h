@@ -81,6 +81,9 @@ struct OpRow {
   bool no_result = false;            // assertions and the like: dropped after import, their condition is a guard
   std::vector<std::string> samples;  // graph texts of one node for the generic test, see tests/ops
 
+  // lower_rule, with what it refuses below as its failure.
+  Result<std::vector<LoopValue>> lowered(LoopBuilder& b, const LowerCall& call) const;
+
   // For chaining in add_…_ops.
   OpRow& infer(InferRule rule) {
     infer_rule = std::move(rule);
@@ -142,6 +145,18 @@ void add_recurrent_ops(OpTable& ops);
 void add_scatter_ops(OpTable& ops);  // slice_scatter, select_scatter, copy, index_put
 void add_loss_ops(OpTable& ops);
 void add_dynamic_ops(OpTable& ops);  // nonzero, unique, …: results whose sizes data decide
+void add_special_ops(OpTable& ops);  // special functions, bits of floats
+void add_sort_ops(OpTable& ops);     // sort, top-k, kth value, median, mode, searches
+void add_scan_ops(OpTable& ops);     // running maxima, log-sum-exp
+void add_random_ops(OpTable& ops);
+void add_complex_ops(OpTable& ops);
+void add_fft_ops(OpTable& ops);
+void add_composed_view_ops(OpTable& ops);
+void add_composed_math_ops(OpTable& ops);
+void add_composed_loss_ops(OpTable& ops);
+void add_composed_index_ops(OpTable& ops);
+void add_composed_norm_ops(OpTable& ops);
+void add_grid_ops(OpTable& ops);  // reads at computed coordinates
 
 // Type promotion (c10's table): of two dtypes, and of a call's tensors and scalars by PyTorch's rule that a wrapped
 // number or a 0-d tensor of the same or a lower category does not widen.

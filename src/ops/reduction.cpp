@@ -52,8 +52,8 @@ void add_sum(OpTable& ops, const std::string& name, ReduceOp op, bool mean, Prep
   ops.add("aten." + name)
       .infer([result, mean](const Call& call) -> Types {
         DType d = result(call);
-        if (is_complex(d)) return fail(Kind::unsupported_op, "`{}` of complex numbers", call.op());
-        if (mean && !is_float(d)) return fail(Kind::bad_graph, "`{}` of {}", call.op(), dtype_name(d));
+        if (mean && !is_float(d) && !is_complex(d))
+          return fail(Kind::bad_graph, "`{}` of {}", call.op(), dtype_name(d));
         return one(reduced_type(call, d));
       })
       .lower([result, op, mean, prepare](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
@@ -266,12 +266,17 @@ void add_norms(OpTable& ops) {
         Row{"frobenius_norm.dim", nullptr, "(f32[3,4], [0, 1])"}}) {
     std::string name = format("aten.{}", row.name);
     if (ops.find(name)) continue;
-    auto dtype = [](const Call& call) { return dtype_argument(call).value_or(call.type("self").dtype); };
+    auto dtype = [](const Call& call) { return part_type(dtype_argument(call).value_or(call.type("self").dtype)); };
     ops.add(name)
         .infer([dtype](const Call& call) -> Types { return one(reduced_type(call, dtype(call))); })
         .lower([row, dtype](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
           double order = row.order && call.has(row.order) ? call.number(row.order) : 2;
-          LoopValue x = b.convert(call.tensor("self"), dtype(call));
+          LoopValue x = call.tensor("self");
+          if (is_complex(x.dtype)) {
+            LoopBuilder* p = &b;
+            x = b.from(part_type(x.dtype), x.sizes, [p, x](const Index& i) { return p->op(ScalarOp::abs, {x.at(i)}); });
+          }
+          x = b.convert(x, dtype(call));
           return vector_norm(b, x, order, reduced_dims(call), keeps_dims(call), dtype(call));
         })
         .sample(name + row.sample);

@@ -112,7 +112,6 @@ Result<TensorType> pointwise_type(const Call& call, const std::vector<std::strin
 InferRule pointwise(std::vector<std::string> args, Out out) {
   return [args = std::move(args), out](const Call& call) -> Types {
     DType dtype = out == Out::boolean ? DType::b8 : compute_dtype(call, args, out);
-    if (is_complex(dtype)) return fail(Kind::unsupported_op, "`{}` of complex tensors", call.op());
     TD_TRY(TensorType type, pointwise_type(call, args, dtype));
     return one(std::move(type));
   };
@@ -225,6 +224,10 @@ ExprId sym_expr(LoopBuilder& b, const Sym& a) {
 }
 
 ExprId number_expr(LoopBuilder& b, double value, DType dtype) {
+  if (is_complex(dtype)) {
+    const DType part = register_type(part_type(dtype));
+    return b.pool().pair(number_expr(b, value, part), number_expr(b, 0, part));
+  }
   if (is_bool(dtype)) return b.pool().constant(value != 0 ? 1 : 0, DType::b8);
   if (!is_integer(dtype)) return b.number(dtype == DType::f64 ? value : static_cast<float>(value), dtype);
   // Out of range and NaN as the processor's own conversion has them.

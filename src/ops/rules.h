@@ -35,7 +35,10 @@ SymList format_strides(const Call& call, const TensorType& type);
 inline DType float_dtype(DType d) { return is_float(d) || is_complex(d) ? d : DType::f32; }
 inline DType sum_dtype(DType d) { return is_float(d) || is_complex(d) ? d : DType::i64; }
 // The type that sums and normalisations of `d` run in.
-inline DType accumulate_type(DType d) { return d == DType::f64 ? DType::f64 : is_float(d) ? DType::f32 : DType::i64; }
+inline DType accumulate_type(DType d) {
+  if (is_complex(d)) return d == DType::c128 ? DType::c128 : DType::c64;
+  return d == DType::f64 ? DType::f64 : is_float(d) ? DType::f32 : DType::i64;
+}
 
 // ---- pointwise rows
 enum class Out {

@@ -157,9 +157,10 @@ Result<Loops> loops_of_sample(const Graph& graph) {
     LoopTensor tensor;
     tensor.name = value.name;
     tensor.kind = TensorKind::input;
-    tensor.dtype = value.type.dtype;
-    tensor.sizes = value.type.sizes;
-    tensor.strides = value.type.strides;
+    tensor.pairs = is_complex(value.type.dtype);
+    tensor.dtype = part_type(value.type.dtype);
+    tensor.sizes = tensor.pairs ? pair_sizes(value.type.sizes) : value.type.sizes;
+    tensor.strides = tensor.pairs ? pair_strides(value.type.strides) : value.type.strides;
     tensor.input = static_cast<int32_t>(i);
     loops.input_tensors.push_back(loops.add(std::move(tensor)));
     tensors[graph.inputs[i].value.index] = loops.input_tensors.back();
@@ -169,7 +170,7 @@ Result<Loops> loops_of_sample(const Graph& graph) {
     const OpRow* row = OpTable::all().find(node.op);
     LowerCall call(graph, node, *find_schema(node.op), [&](ValueId id) { return b.read(tensors.at(id.index)); });
     b.enter(graph[node.outputs[0]].name, node.where);
-    TD_TRY(std::vector<LoopValue> values, row->lower_rule(b, call));
+    TD_TRY(std::vector<LoopValue> values, row->lowered(b, call));
     TD_CHECK(values.size() >= node.outputs.size(), "`{}` gives {} values for {} results", node.op, values.size(),
              node.outputs.size());
     for (size_t i = 0; i < node.outputs.size(); ++i) {
@@ -184,7 +185,10 @@ Result<Loops> loops_of_sample(const Graph& graph) {
     }
   }
   for (const GraphOutput& output : graph.outputs)
-    loops.outputs.push_back({output, tensors.at(output.value.index), graph[output.value].type.strides});
+    loops.outputs.push_back({output, tensors.at(output.value.index),
+                             loops[tensors.at(output.value.index)].pairs
+                                 ? pair_strides(graph[output.value].type.strides)
+                                 : graph[output.value].type.strides});
   return loops;
 }
 

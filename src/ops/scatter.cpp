@@ -1,9 +1,10 @@
 // Writes, functionally: the new contents of a tensor of which a part is replaced. Slices compute the part's index from
-// the whole's; writes at indices that are data search the indices for the last one that hits an element.
+// the whole's; writes at indices that are data go through the routine `scatter`, in order.
 #include <algorithm>
 
 #include "base/check.h"
 #include "ops/rules.h"
+#include "ops/scattered.h"
 
 namespace toroid {
 
@@ -106,41 +107,6 @@ void add_region_writes(OpTable& ops) {
 
 // ------------------------------------------------------------------------------- writes at indices that are data
 
-// For each element of self, over positions j of `extent`: hit(i, j) says whether position j writes element i.
-using Hit = std::function<ExprId(const Index& i, const Index& j)>;
-
-// The last position that hits, or -1; linear over `extent`.
-LoopValue last_hit(LoopBuilder& b, const SymList& sizes, const SymList& extent, const Hit& hit) {
-  SymList all = sizes;
-  all.insert(all.end(), extent.begin(), extent.end());
-  LoopBuilder* p = &b;
-  size_t rank = sizes.size();
-  LoopValue hits = b.from(DType::i64, all, [=](const Index& i) {
-    Index xi(i.begin(), i.begin() + static_cast<ptrdiff_t>(rank)), j(i.begin() + static_cast<ptrdiff_t>(rank), i.end());
-    return p->where(hit(xi, j), p->linear(j, extent), int_expr(*p, -1));
-  });
-  std::vector<int64_t> dims;
-  for (size_t d = 0; d < extent.size(); ++d) dims.push_back(static_cast<int64_t>(rank + d));
-  return b.reduce(ReduceOp::max, hits, dims, false, DType::i64, DType::i64, ".last");
-}
-
-// The sum (or another reduction) over all positions that hit.
-LoopValue reduced_hits(LoopBuilder& b, ReduceOp op, const SymList& sizes, const SymList& extent, DType compute,
-                       const Hit& hit, const std::function<ExprId(const Index& i, const Index& j)>& value,
-                       ExprId neutral, const std::string& suffix) {
-  SymList all = sizes;
-  all.insert(all.end(), extent.begin(), extent.end());
-  LoopBuilder* p = &b;
-  size_t rank = sizes.size();
-  LoopValue hits = b.from(compute, all, [=](const Index& i) {
-    Index xi(i.begin(), i.begin() + static_cast<ptrdiff_t>(rank)), j(i.begin() + static_cast<ptrdiff_t>(rank), i.end());
-    return p->where(hit(xi, j), p->cvt(value(xi, j), compute), neutral);
-  });
-  std::vector<int64_t> dims;
-  for (size_t d = 0; d < extent.size(); ++d) dims.push_back(static_cast<int64_t>(rank + d));
-  return b.reduce(op, hits, dims, false, compute, compute, suffix);
-}
-
 void add_index_put(OpTable& ops) {
   for (const char* name : {"aten.index_put.default", "aten._unsafe_index_put.default"})
     ops.add(name)
@@ -180,128 +146,167 @@ void add_index_put(OpTable& ops) {
           SymList source = reduced_sizes(x.sizes, indexed, false);
           source.insert(source.begin() + static_cast<ptrdiff_t>(place), shape.begin(), shape.end());
           LoopValue src = b.broadcast(values, source);
-          Hit hit = [=](const Index& i, const Index& j) {
-            std::vector<ExprId> same;
-            for (size_t k = 0; k < dims.size(); ++k)
-              same.push_back(p->op(ScalarOp::eq, {wrapped_index(*p, indices[k].at(j), x.sizes[dims[k]]), i[dims[k]]}));
-            return all_of(*p, same);
-          };
-          // The value that position j writes at element i.
-          auto value = [=](const Index& i, const Index& j) {
-            Index si;
-            for (size_t d = 0; d < i.size(); ++d)
-              if (std::find(dims.begin(), dims.end(), d) == dims.end()) si.push_back(i[d]);
-            si.insert(si.begin() + static_cast<ptrdiff_t>(place), j.begin(), j.end());
-            return src.at(si);
-          };
-          if (accumulate) {
-            DType compute = is_float(x.dtype) ? accumulate_type(x.dtype) : x.dtype;
-            LoopValue added = reduced_hits(b, ReduceOp::sum, x.sizes, shape, compute, hit, value,
-                                           number_expr(b, 0, compute), ".added");
-            return b.map({x, added}, x.sizes, compute, x.dtype,
-                         [p](const std::vector<ExprId>& v) { return sum_expr(*p, v[0], v[1]); });
-          }
-          if (shape.empty() || is_one(product(shape))) {
-            Index zero(shape.size(), int_expr(b, 0));
-            return b.from(x.dtype, x.sizes,
-                          [=](const Index& i) { return p->where(hit(i, zero), value(i, zero), x.at(i)); });
-          }
-          LoopValue last = last_hit(b, x.sizes, shape, hit);
-          return b.from(x.dtype, x.sizes, [=](const Index& i) {
-            ExprId j = last.at(i);
-            ExprId written = p->op(ScalarOp::ge, {j, int_expr(*p, 0)});
-            // The load is in the side that is chosen only where j is a position.
-            return p->where(written, value(i, p->unflatten(j, shape)), x.at(i));
-          });
+          // The dims that are not indexed, in order, behind the position.
+          std::vector<size_t> kept;
+          SymList extent{product(shape)};
+          for (size_t d = 0; d < x.sizes.size(); ++d)
+            if (std::find(dims.begin(), dims.end(), d) == dims.end()) {
+              kept.push_back(d);
+              extent.push_back(x.sizes[d]);
+            }
+          const Sym n = product(x.sizes), m = product(extent);
+          auto parts = [=](const Index& i) { return p->unflatten(i[1], extent); };
+          LoopValue y = scattered(
+              b, b.reshape(x, {1, n}), {1, m},
+              [=](const Index& i) {
+                const Index at = parts(i), j = p->unflatten(at[0], shape);
+                Index xi(x.sizes.size());
+                for (size_t k = 0; k < dims.size(); ++k)
+                  xi[dims[k]] = wrapped_index(*p, indices[k].at(j), x.sizes[dims[k]]);
+                for (size_t k = 0; k < kept.size(); ++k) xi[kept[k]] = at[1 + k];
+                return p->linear(xi, x.sizes);
+              },
+              [=](const Index& i) {
+                const Index at = parts(i), j = p->unflatten(at[0], shape);
+                Index si(at.begin() + 1, at.end());
+                si.insert(si.begin() + static_cast<ptrdiff_t>(place), j.begin(), j.end());
+                return src.at(si);
+              },
+              accumulate ? Join::add : Join::set, true);
+          return b.reshape(y, x.sizes);
         })
         .sample(std::string(name) + "(f32[4,5], [i64[3]], f32[3,5])")
         .sample(std::string(name) + "(f32[4,5], [none, i64[3]], f32[], True)")
         .sample(std::string(name) + "(f32[4,5], [bool[4,5]], f32[])");
 }
 
+// A line's dim last: x as [rows, line], so that rows are written apart from each other.
+struct Lines {
+  std::vector<int> order, back;
+  SymList moved;  // the sizes in that order
+  Sym rows = 1;
+};
+Lines lines_of(const SymList& sizes, size_t dim) {
+  Lines l;
+  for (size_t d = 0; d < sizes.size(); ++d)
+    if (d != dim) l.order.push_back(static_cast<int>(d));
+  l.order.push_back(static_cast<int>(dim));
+  l.back.resize(l.order.size());
+  for (size_t i = 0; i < l.order.size(); ++i) {
+    l.back[static_cast<size_t>(l.order[i])] = static_cast<int>(i);
+    l.moved.push_back(sizes[static_cast<size_t>(l.order[i])]);
+  }
+  for (size_t i = 0; i + 1 < l.moved.size(); ++i) l.rows *= l.moved[i];
+  return l;
+}
+
+Result<Join> join_of(const Call& call, const std::string& how) {
+  if (how == "sum" || how == "add" || how == "mean") return Join::add;
+  if (how == "prod" || how == "multiply") return Join::multiply;
+  if (how == "amax") return Join::most;
+  if (how == "amin") return Join::least;
+  return fail(Kind::bad_graph, "`{}` with reduce `{}`", call.op(), how);
+}
+
+// The mean of what met at each place: sums over counts, floored for integers.
+LoopValue averaged(LoopBuilder& b, const LoopValue& sum, const LoopValue& count, DType result) {
+  LoopBuilder* p = &b;
+  const DType type = register_type(sum.dtype);
+  return b.map({sum, count}, sum.sizes, type, result, [=](const std::vector<ExprId>& v) {
+    ExprId n = p->op(ScalarOp::max, {v[1], number_expr(*p, 1, type)});
+    return is_float(type) || is_complex(type) ? p->div(v[0], n) : p->op(ScalarOp::floordiv, {v[0], n});
+  });
+}
+
 // scatter along dim: position j of index writes element index[…j…] of its line.
 void add_scatters(OpTable& ops) {
-  enum class Mode { set, add, reduce };
   struct Row {
     const char *name, *sample;
-    Mode mode;
   };
-  for (Row row : {Row{"scatter.src", "(f32[4,5], 1, i64[4,3], f32[4,3])", Mode::set},
-                  Row{"scatter.value", "(f32[4,5], 1, i64[4,3], 2.5)", Mode::set},
-                  Row{"scatter_add.default", "(f32[4,5], 0, i64[3,5], f32[3,5])", Mode::add},
-                  Row{"scatter_reduce.two", "(f32[4,5], 1, i64[4,3], f32[4,3], \"amax\")", Mode::reduce}})
+  for (Row row :
+       {Row{"scatter.src", "(f32[4,5], 1, i64[4,3], f32[4,3])"}, Row{"scatter.value", "(f32[4,5], 1, i64[4,3], 2.5)"},
+        Row{"scatter.reduce", "(f32[4,5], 1, i64[4,3], f32[4,3], reduce=\"add\")"},
+        Row{"scatter.value_reduce", "(f32[4,5], 1, i64[4,3], 2.5, reduce=\"multiply\")"},
+        Row{"scatter_add.default", "(f32[4,5], 0, i64[3,5], f32[3,5])"},
+        Row{"scatter_reduce.two", "(f32[4,5], 1, i64[4,3], f32[4,3], \"amax\")"}})
     ops.add(format("aten.{}", row.name))
         .infer([](const Call& call) -> Types {
           return one(contiguous_type(call, call.type("self").dtype, call.type("self").sizes));
         })
-        .lower([mode = row.mode](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+        .lower([row](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
           LoopValue x = call.tensor("self"), index = call.tensor("index");
-          if (x.rank() == 0) return fail(Kind::unsupported_op, "`{}` of a 0-d tensor", call.op());
-          size_t dim = at(call.dim("dim", x.rank()));
+          const DType result = x.dtype;
           LoopBuilder* p = &b;
-          bool has_source = is_tensor(call, "src");
-          LoopValue src = has_source
-                              ? call.tensor("src")
-                              : b.broadcast(scalar_value(b, call.scalar(b, "value", x.dtype), x.dtype), index.sizes);
-          auto source_index = [dim](const Index& i, const Index& j) {
-            Index si = i;
-            si[dim] = j[0];
-            return si;
+          std::optional<LoopValue> source;
+          if (is_tensor(call, "src")) source = b.convert(call.tensor("src"), x.dtype);
+          const bool scalar = x.rank() == 0;
+          if (scalar) x = b.unsqueeze(x, 0);
+          if (index.rank() == 0) index = b.unsqueeze(index, 0);
+          if (source && source->rank() == 0) source = b.unsqueeze(*source, 0);
+          LoopValue src =
+              source ? *source : b.broadcast(scalar_value(b, call.scalar(b, "value", x.dtype), x.dtype), index.sizes);
+          const size_t dim = scalar ? 0 : at(call.dim("dim", x.rank()));
+          std::string how = call.schema().find_arg("reduce") >= 0            ? call.text("reduce")
+                            : std::string(row.name) == "scatter_add.default" ? "sum"
+                                                                             : "";
+          TD_TRY(const Join join, how.empty() ? Result<Join>(Join::set) : join_of(call, how));
+          const bool include = call.schema().find_arg("include_self") < 0 || call.flag("include_self");
+          // The index may be smaller than self: its own lines only.
+          const Lines l = lines_of(x.sizes, dim);
+          const Sym n = x.sizes[dim], k = index.sizes[dim];
+          SymList outer = l.moved;
+          outer.pop_back();
+          auto where = [=](const Index& i) {
+            Index row = p->unflatten(i[0], outer);
+            row.push_back(i[1]);
+            Index xi(row.size());
+            for (size_t d = 0; d < row.size(); ++d) xi[static_cast<size_t>(l.order[d])] = row[d];
+            return xi;
           };
-          Hit hit = [=](const Index& i, const Index& j) {
+          auto inside = [=](const Index& xi) {
             std::vector<ExprId> conditions;
-            for (size_t d = 0; d < i.size(); ++d)
+            for (size_t d = 0; d < xi.size(); ++d)
               if (d != dim && !proves_eq(index.sizes[d], x.sizes[d]))
-                conditions.push_back(p->op(ScalarOp::lt, {i[d], p->index(index.sizes[d])}));
-            ExprId target = checked_index(*p, index.at(source_index(i, j)), x.sizes[dim]);
-            ExprId same = p->op(ScalarOp::eq, {target, i[dim]});
-            // The index is read only where it has an element.
-            return conditions.empty() ? same : p->where(all_of(*p, conditions), same, p->pool().constant(0, DType::b8));
+                conditions.push_back(p->op(ScalarOp::lt, {xi[d], p->index(index.sizes[d])}));
+            return all_of(*p, conditions);
           };
-          auto value = [=](const Index& i, const Index& j) { return src.at(source_index(i, j)); };
-          SymList extent{index.sizes[dim]};
-          if (mode == Mode::set) {
-            LoopValue last = last_hit(b, x.sizes, extent, hit);
-            return b.from(x.dtype, x.sizes, [=](const Index& i) {
-              ExprId j = last.at(i);
-              return p->where(p->op(ScalarOp::ge, {j, int_expr(*p, 0)}), value(i, {j}), x.at(i));
-            });
+          auto place = [=](const Index& i) {
+            const Index xi = where(i);
+            return p->where(inside(xi), checked_index(*p, index.at(xi), n), int_expr(*p, -1));
+          };
+          const DType type = register_type(x.dtype);
+          auto value = [=](const Index& i) {
+            const Index xi = where(i);
+            return p->where(inside(xi), p->cvt(src.at(xi), type), number_expr(*p, 0, type));
+          };
+          auto written = [&](const LoopValue& base, auto what, Join by, bool own, const char* suffix) {
+            LoopValue lines = b.reshape(b.permute(base, l.order), {l.rows, n});
+            LoopValue y = scattered(b, lines, {l.rows, k}, place, what, by, own, suffix);
+            return b.permute(b.reshape(y, l.moved), l.back);
+          };
+          LoopValue y = written(how == "mean" ? b.convert(x, type) : x, value, join, include, ".written");
+          if (how == "mean") {
+            LoopValue first = b.full(x.sizes, number_expr(b, include ? 1 : 0, type), type);
+            LoopValue count = written(
+                first, [=](const Index&) { return number_expr(*p, 1, type); }, Join::add, true, ".count");
+            y = averaged(b, y, count, result);
           }
-          std::string how = mode == Mode::add ? "sum" : call.text("reduce");
-          bool include = mode == Mode::add || call.flag("include_self");
-          if (how == "mean" || !include)
-            return fail(Kind::unsupported_op, "`{}` with reduce `{}`, include_self={}", call.op(), how, include);
-          ReduceOp op = how == "sum"    ? ReduceOp::sum
-                        : how == "prod" ? ReduceOp::prod
-                        : how == "amax" ? ReduceOp::max
-                                        : ReduceOp::min;
-          DType compute = is_float(x.dtype) ? accumulate_type(x.dtype) : x.dtype;
-          ExprId neutral = op == ReduceOp::sum    ? number_expr(b, 0, compute)
-                           : op == ReduceOp::prod ? number_expr(b, 1, compute)
-                           : op == ReduceOp::max  ? lowest(b, compute)
-                                                  : highest(b, compute);
-          LoopValue joined = reduced_hits(b, op, x.sizes, extent, compute, hit, value, neutral, ".joined");
-          return b.map({x, joined}, x.sizes, compute, x.dtype, [p, op](const std::vector<ExprId>& v) {
-            switch (op) {
-              case ReduceOp::sum: return sum_expr(*p, v[0], v[1]);
-              case ReduceOp::prod: return product_expr(*p, v[0], v[1]);
-              case ReduceOp::max: return max_expr(*p, v[0], v[1]);
-              default: return min_expr(*p, v[0], v[1]);
-            }
-          });
+          return scalar ? b.squeeze(y, 0) : y;
         })
         .sample(format("aten.{}{}", row.name, row.sample));
 }
 
-// index_add, index_copy, index_fill: whole slices of dim at index[j].
+// index_add, index_copy, index_fill, index_reduce: whole slices of dim at index[j].
 void add_slice_writes(OpTable& ops) {
   struct Row {
     const char *name, *sample, *source;
   };
-  for (Row row : {Row{"index_add.default", "(f32[4,5], 0, i64[3], f32[3,5], alpha=2)", "source"},
-                  Row{"index_copy.default", "(f32[4,5], 1, i64[3], f32[4,3])", "source"},
-                  Row{"index_fill.int_Scalar", "(f32[4,5], 1, i64[3], 2.5)", "value"},
-                  Row{"index_fill.int_Tensor", "(f32[4,5], 1, i64[3], f32[])", "value"}})
+  for (Row row :
+       {Row{"index_add.default", "(f32[4,5], 0, i64[3], f32[3,5], alpha=2)", "source"},
+        Row{"index_copy.default", "(f32[4,5], 1, i64[3], f32[4,3])", "source"},
+        Row{"index_reduce.default", "(f32[4,5], 1, i64[3], f32[4,3], \"mean\", include_self=False)", "source"},
+        Row{"index_fill.int_Scalar", "(f32[4,5], 1, i64[3], 2.5)", "value"},
+        Row{"index_fill.int_Tensor", "(f32[4,5], 1, i64[3], f32[])", "value"}})
     ops.add(format("aten.{}", row.name))
         .infer([](const Call& call) -> Types {
           TensorType type = like_self(call);
@@ -311,39 +316,51 @@ void add_slice_writes(OpTable& ops) {
         })
         .lower([row](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
           LoopValue x = call.tensor("self"), index = call.tensor("index");
-          if (x.rank() == 0) return fail(Kind::unsupported_op, "`{}` of a 0-d tensor", call.op());
+          const DType result = x.dtype, type = register_type(result);
+          const bool scalar = x.rank() == 0;
+          if (scalar) x = b.unsqueeze(x, 0);
           if (index.rank() == 0) index = b.unsqueeze(index, 0);
-          size_t dim = at(call.dim("dim", x.rank()));
-          std::string kind = row.name;
-          bool fills = kind.starts_with("index_fill");
+          const size_t dim = scalar ? 0 : at(call.dim("dim", x.rank()));
+          const std::string kind = row.name;
+          const bool fills = kind.starts_with("index_fill"), adds = kind.starts_with("index_add");
           LoopBuilder* p = &b;
-          Hit hit = [=](const Index& i, const Index& j) {
-            ExprId target = index.at({j[0]});
-            target = fills ? wrapped_index(*p, target, x.sizes[dim]) : checked_index(*p, target, x.sizes[dim]);
-            return p->op(ScalarOp::eq, {target, i[dim]});
-          };
-          SymList extent{index.sizes[0]};
           LoopValue src = fills ? operand(b, call, "value", x.dtype) : b.convert(call.tensor(row.source), x.dtype);
-          auto value = [=](const Index& i, const Index& j) {
-            if (fills) return src.at(Index(src.sizes.size(), int_expr(*p, 0)));
-            Index si = i;
-            si[dim] = j[0];
-            return src.at(si);
+          if (!fills && src.rank() == 0) src = b.unsqueeze(src, 0);
+          std::string how = kind.starts_with("index_reduce") ? call.text("reduce") : adds ? "sum" : "";
+          TD_TRY(const Join join, how.empty() ? Result<Join>(Join::set) : join_of(call, how));
+          const bool include = call.schema().find_arg("include_self") < 0 || call.flag("include_self");
+          const Lines l = lines_of(x.sizes, dim);
+          const Sym n = x.sizes[dim], k = index.sizes[0];
+          SymList outer = l.moved;
+          outer.pop_back();
+          std::optional<ExprId> alpha;
+          if (adds) alpha = call.scalar(b, "alpha", type);
+          auto place = [=](const Index& i) {
+            ExprId target = index.at({i[1]});
+            return fills ? wrapped_index(*p, target, n) : checked_index(*p, target, n);
           };
-          if (kind.starts_with("index_add")) {
-            DType compute = is_float(x.dtype) ? accumulate_type(x.dtype) : x.dtype;
-            LoopValue added = reduced_hits(b, ReduceOp::sum, x.sizes, extent, compute, hit, value,
-                                           number_expr(b, 0, compute), ".added");
-            ExprId alpha = call.scalar(b, "alpha", compute);
-            return b.map({x, added}, x.sizes, compute, x.dtype, [p, alpha](const std::vector<ExprId>& v) {
-              return sum_expr(*p, v[0], product_expr(*p, v[1], alpha));
-            });
+          auto value = [=](const Index& i) {
+            if (fills) return p->cvt(src.at(Index(src.sizes.size(), int_expr(*p, 0))), type);
+            Index line = p->unflatten(i[0], outer);
+            line.push_back(i[1]);
+            Index si(line.size());
+            for (size_t d = 0; d < line.size(); ++d) si[static_cast<size_t>(l.order[d])] = line[d];
+            ExprId v = p->cvt(src.at(si), type);
+            return alpha ? product_expr(*p, v, *alpha) : v;
+          };
+          auto written = [&](const LoopValue& base, auto what, Join by, bool own, const char* suffix) {
+            LoopValue lines = b.reshape(b.permute(base, l.order), {l.rows, n});
+            LoopValue y = scattered(b, lines, {l.rows, k}, place, what, by, own, suffix);
+            return b.permute(b.reshape(y, l.moved), l.back);
+          };
+          LoopValue y = written(how == "mean" ? b.convert(x, type) : x, value, join, include, ".written");
+          if (how == "mean") {
+            LoopValue first = b.full(x.sizes, number_expr(b, include ? 1 : 0, type), type);
+            LoopValue count = written(
+                first, [=](const Index&) { return number_expr(*p, 1, type); }, Join::add, true, ".count");
+            y = averaged(b, y, count, result);
           }
-          LoopValue last = last_hit(b, x.sizes, extent, hit);
-          return b.from(x.dtype, x.sizes, [=](const Index& i) {
-            ExprId j = last.at(i);
-            return p->where(p->op(ScalarOp::ge, {j, int_expr(*p, 0)}), value(i, {j}), x.at(i));
-          });
+          return scalar ? b.squeeze(y, 0) : y;
         })
         .sample(format("aten.{}{}", row.name, row.sample));
 }

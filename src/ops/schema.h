@@ -11,18 +11,35 @@
 namespace toroid {
 
 enum class ArgKind : uint8_t {
-  tensor, tensors, optional_tensors, integer, integers, number, numbers, boolean, booleans, text, texts, scalar, scalars,
-  dtype, layout, device, memory_format, generator, other
+  tensor,
+  tensors,
+  optional_tensors,
+  integer,
+  integers,
+  number,
+  numbers,
+  boolean,
+  booleans,
+  text,
+  texts,
+  scalar,
+  scalars,
+  dtype,
+  layout,
+  device,
+  memory_format,
+  generator,
+  other
 };
 
 struct SchemaArg {
   std::string name;
   ArgKind kind = ArgKind::tensor;
-  bool optional = false;       // T?
+  bool optional = false;  // T?
   bool keyword_only = false;
-  bool written = false;        // (a!)
-  bool aliased = false;        // (a), (a!), (a -> *): a result may share its memory
-  int32_t fixed_length = 0;    // int[2]: one integer stands for two
+  bool written = false;      // (a!)
+  bool aliased = false;      // (a), (a!), (a -> *): a result may share its memory
+  int32_t fixed_length = 0;  // int[2]: one integer stands for two
   std::optional<Arg> default_value;
 };
 struct SchemaReturn {

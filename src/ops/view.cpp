@@ -109,10 +109,23 @@ void add_permutations(OpTable& ops) {
     add_permutation(ops, name, [](const Call&, int64_t rank) { return swapped(rank, 0, rank - 1); })
         .sample(format("aten.{}(f32[2,3])", name))
         .sample(format("aten.{}(f32[3])", name));
-  for (const char* name : {"mT.default", "mH.default", "matrix_H.default", "adjoint.default"})
-    add_permutation(ops, name, [](const Call&, int64_t rank) {
-      return swapped(rank, rank - 2, rank - 1);
-    }).sample(format("aten.{}(f32[2,3])", name));
+  for (const char* name : {"mT.default", "mH.default", "matrix_H.default", "adjoint.default"}) {
+    const bool conjugates = std::string(name) != "mT.default";
+    OpRow& row =
+        add_permutation(ops, name, [](const Call&, int64_t rank) { return swapped(rank, rank - 2, rank - 1); });
+    row.sample(format("aten.{}(f32[2,3])", name));
+    if (!conjugates) continue;
+    row.lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+      LoopValue x = call.tensor("self");
+      x = b.permute(x, swapped(x.rank(), x.rank() - 2, x.rank() - 1));
+      if (!is_complex(x.dtype)) return x;
+      LoopBuilder* p = &b;
+      return b.from(x.dtype, x.sizes, [p, x](const Index& i) {
+        const ExprId z = x.at(i);
+        return p->pool().pair(p->pool().real(z), p->op(ScalarOp::neg, {p->pool().imag(z)}));
+      });
+    });
+  }
   add_permutation(ops, "numpy_T.default", [](const Call&, int64_t rank) {
     std::vector<int> order = straight(rank);
     std::reverse(order.begin(), order.end());

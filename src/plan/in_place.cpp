@@ -33,7 +33,9 @@ std::vector<const Expr*> loads_of(const Schedule& schedule, ExprId value, Tensor
 }  // namespace
 
 bool writes_in_place(const Schedule& schedule, const Kernel& kernel, TensorId from, TensorId to) {
-  if (std::holds_alternative<CallKernel>(kernel.work)) return false;
+  // Of these no order is known in which elements are read and written.
+  if (std::holds_alternative<CallKernel>(kernel.work) || std::holds_alternative<RoutineKernel>(kernel.work))
+    return false;
   // Compilers may take pointers of two types for two places.
   if (schedule.loops[from].dtype != schedule.loops[to].dtype) return false;
   // Where `to` is written; one store alone, or an element might be read after it was written.

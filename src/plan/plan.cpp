@@ -155,6 +155,8 @@ std::set<BufferId> buffers_of(const Schedule& schedule, const Kernel& kernel) {
   } else if (auto* work = std::get_if<CallKernel>(&kernel.work)) {
     tensors.insert(work->operands.begin(), work->operands.end());
     if (work->scratch) buffers.insert(work->scratch);
+  } else if (auto* work = std::get_if<RoutineKernel>(&kernel.work)) {
+    tensors.insert(work->inputs.begin(), work->inputs.end());
   }
   for (const StoreTo& store : kernel.epilogue) expression(store.value);
   for (TensorId id : tensors)

@@ -26,6 +26,13 @@ InterpTensor input_values(const std::string& op, const TensorType& type, size_t 
   std::vector<int64_t> sizes;
   int64_t count = 1;
   for (const Sym& s : type.sizes) sizes.push_back(s.value()), count *= s.value();
+  if (is_complex(type.dtype)) {
+    TensorType parts{part_type(type.dtype), pair_sizes(type.sizes), {}, {}};
+    InterpTensor z = input_values(op, parts, which);
+    z.dtype = type.dtype;
+    z.sizes.pop_back();
+    return z;
+  }
   uint64_t state = 88172645463325252ull + which * 7919;
   auto next = [&] {
     state ^= state << 13, state ^= state >> 7, state ^= state << 17;
@@ -37,8 +44,8 @@ InterpTensor input_values(const std::string& op, const TensorType& type, size_t 
     if (is_bool(type.dtype)) {
       values.push_back(u < 0.5);
     } else if (!is_float(type.dtype)) {
-      bool indices =
-          contains(op, {"index", "gather", "embedding", "take", "scatter", "one_hot", "nll", "cross_entropy"});
+      bool indices = contains(op, {"index", "gather", "embedding", "take", "scatter", "one_hot", "nll", "cross_entropy",
+                                   "unpool", "with_indices_backward", "put"});
       bool divisors = contains(op, {"div", "remainder", "fmod", "pow", "shift"});
       if (contains(op, {"embedding_bag"}))
         values.push_back(static_cast<double>(i * 3 / count));
@@ -57,9 +64,15 @@ InterpTensor input_values(const std::string& op, const TensorType& type, size_t 
   return InterpTensor::of(type.dtype, sizes, values);
 }
 
-std::string json(const InterpTensor& t) {
+std::string json(InterpTensor t) {
   std::string sizes, values;
+  const DType dtype = t.dtype;
   for (int64_t s : t.sizes) sizes += fmt::format("{}{}", sizes.empty() ? "" : ",", s);
+  // Of complex numbers the parts, one after another.
+  if (is_complex(dtype)) {
+    t.dtype = part_type(dtype);
+    t.sizes.push_back(2);
+  }
   for (int64_t i = 0; i < t.count(); ++i) {
     double v = t.number(i);
     std::string text = std::isnan(v)   ? "NaN"
@@ -68,7 +81,7 @@ std::string json(const InterpTensor& t) {
     if (!is_float(t.dtype)) text = fmt::format("{}", t.integer(i));
     values += (i ? "," : "") + text;
   }
-  return fmt::format("{{\"dtype\":\"{}\",\"sizes\":[{}],\"values\":[{}]", dtype_name(t.dtype), sizes, values);
+  return fmt::format("{{\"dtype\":\"{}\",\"sizes\":[{}],\"values\":[{}]", dtype_name(dtype), sizes, values);
 }
 
 Result<std::string> run(const std::string& sample) {

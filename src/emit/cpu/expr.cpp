@@ -117,7 +117,8 @@ ExprEmitter::Value ExprEmitter::emit_new(const Expr& expr) {
       return {found->second.text, found->second.is_vector, found->second.dtype};
     }
     case ExprKind::reduce:
-    case ExprKind::scan: break;
+    case ExprKind::scan:
+    case ExprKind::routine: break;
   }
   internal_error(__FILE__, __LINE__, "a reduction inside an expression of a kernel");
 }
@@ -415,6 +416,8 @@ ExprEmitter::Value ExprEmitter::emit_op(const Expr& expr) {
     case ScalarOp::cvt:
       return define(format("cvt_{}_{}({})", register_name(args[0].dtype), register_name(expr.dtype), args[0].text),
                     vector, expr.dtype);
+    case ScalarOp::bitcast:
+      return define(format("bitcast_{}({})", register_name(expr.dtype), args[0].text), vector, expr.dtype);
     case ScalarOp::round_to:
       return define(format("round_{}({})", dtype_name(expr.rounding), args[0].text), vector, expr.dtype);
     default: break;

@@ -2,16 +2,19 @@
 #include "emit/cpu/kernel.h"
 
 #include <algorithm>
+#include <cmath>
 #include <span>
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/text.h"
 #include "emit/cpu/attention.h"
 #include "emit/cpu/conv.h"
 #include "emit/cpu/depthwise.h"
 #include "emit/cpu/matmul.h"
 #include "emit/cpu/nest.h"
 #include "emit/cpu/prelude.h"
+#include "loop/routines.h"
 
 namespace toroid::emit {
 namespace {
@@ -230,6 +233,37 @@ KernelText emit_columns(const Schedule& schedule, const Kernel& kernel, const Ma
                             placeholder);
 }
 
+std::string c_number(double value) {
+  if (std::isnan(value)) return "__builtin_nan(\"\")";
+  if (std::isinf(value)) return value < 0 ? "-__builtin_inf()" : "__builtin_inf()";
+  return float_text(value);
+}
+
+// The routine's operands gathered from this kernel's.
+std::string routine_text(const Schedule& schedule, const RoutineKernel& work, KernelParams& params,
+                         std::string& units) {
+  std::string pointers, integers, numbers;
+  auto operand = [&](TensorId id) {
+    const Place& place = schedule.place(id);
+    append(pointers, "{}p[{}] + (i64)({}) * {}", pointers.empty() ? "" : ", ", params.buffer_slot(place.buffer),
+           to_c(place.offset, [&](const std::string& name) { return format("s[{}]", params.symbol_slot(name)); }),
+           dtype_bytes(schedule.loops[id].dtype));
+  };
+  for (TensorId input : work.inputs) operand(input);
+  operand(work.output);
+  auto text = [&](const Sym& sym) {
+    return to_c(sym, [&](const std::string& name) { return format("s[{}]", params.symbol_slot(name)); });
+  };
+  for (const Sym& n : work.integers) append(integers, "{}(i64)({})", integers.empty() ? "" : ", ", text(n));
+  for (double d : work.numbers) append(numbers, "{}, ", c_number(d));
+  units = text(work.integers.at(0));
+  return format(
+      "extern \"C\" void {}(char* const* p, const i64* s, i64 begin, i64 end) {{\n"
+      "  char* const q[] = {{{}}};\n  const i64 n[] = {{{}}};\n  const f64 d[] = {{{}0}};\n"
+      "  {}<{}>::run(q, n, d, begin, end);\n}}\n",
+      placeholder, pointers, integers, numbers, routine_name(work.routine), c_type(work.dtype));
+}
+
 }  // namespace
 
 KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const Target& target,
@@ -245,6 +279,10 @@ KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const T
     source.units = body.units;
     source.scratch_bytes = body.scratch_bytes;
     source.counts = nest->blocks > 0;
+    source.slots = params.slots();
+    source.symbols = params.symbols();
+  } else if (auto* routine = std::get_if<RoutineKernel>(&kernel.work)) {
+    text = routine_text(schedule, *routine, params, source.units);
     source.slots = params.slots();
     source.symbols = params.symbols();
   } else {

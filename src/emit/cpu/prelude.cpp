@@ -42,6 +42,13 @@ constexpr const char* texts[] = {
 #include "emit/cpu/prelude/wide_math.inc"
     ,
 #include "emit/cpu/prelude/reduce.inc"
+    ,
+    // Plain C++ that the interpreter compiles too.
+#include "prelude_special.inc"
+    ,
+#include "prelude_routines.inc"
+    ,
+#include "emit/cpu/prelude/special_calls.inc"
 };
 
 using Names = std::set<std::string, std::less<>>;

@@ -29,7 +29,7 @@ std::string report_json(const Plan& plan, const std::vector<KernelSource>& kerne
   auto list = [&](const auto& self, const Plan& part, const std::vector<KernelSource>& sources) -> void {
     for (size_t k = 0; k < part.schedule.kernels.size(); ++k) {
       const Kernel& kernel = part.schedule.kernels[k];
-      const char* kinds[] = {"loops", "matmul", "conv", "attention", "call"};
+      const char* kinds[] = {"loops", "matmul", "conv", "attention", "call", "routine"};
       append(out, "{}{{\"name\":{},\"kind\":\"{}\",\"note\":{},\"source\":{},\"symbol\":{},\"flops\":{},\"bytes\":{}}}",
              out.back() == '[' ? "" : ",", json(kernel.name), kinds[kernel.work.index()], json(kernel.note),
              json(kernel.where.text()), json(sources[k].symbol), json(to_string(kernel.flops)),

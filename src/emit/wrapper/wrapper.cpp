@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "emit/wrapper/calls.h"
+#include "loop/random_state.h"
 
 namespace toroid::emit {
 namespace {
@@ -140,8 +141,9 @@ class Wrapper {
     for (size_t i = 0; i < slots_.size(); ++i) {
       const TensorId id = tensor_of(i);
       const std::string name = c_string(loops_.inputs[slots_[i]].name);
-      const DType dtype = id ? loops_[id].dtype : DType::i64;
-      const size_t rank = id ? loops_[id].sizes.size() : 0;
+      const TensorType type = id ? outer_type(loops_[id]) : TensorType{DType::i64, {}, {}, {}};
+      const DType dtype = type.dtype;
+      const size_t rank = type.sizes.size();
       line(format("  if (int32_t bad = td_check_input(&in[{}], {}, {}, {}, {}, e)) return bad;", i, i, name,
                   static_cast<int>(dtype), rank));
     }
@@ -164,7 +166,8 @@ class Wrapper {
           define(symbol.symbol_name(), format("*(const i64*)in[{}].data", i));
         continue;
       }
-      for (size_t d = 0; d < loops_[id].sizes.size(); ++d) dims.push_back({i, d, loops_[id].sizes[d]});
+      const SymList sizes = outer_type(loops_[id]).sizes;
+      for (size_t d = 0; d < sizes.size(); ++d) dims.push_back({i, d, sizes[d]});
     }
     for (const Dim& dim : dims)
       if (dim.size.is_symbol() && !solved.contains(dim.size.symbol_name()))
@@ -236,8 +239,9 @@ class Wrapper {
     line("    i64* to = shapes; (void)to;");
     for (size_t o : results_) {
       const LoopOutput& output = loops_.outputs[o];
-      for (const Sym& size : sizes_of(output)) line(format("    *to++ = {};", is_read(size) ? "-1" : c(size)));
-      for (const Sym& stride : strides_of(output)) line(format("    *to++ = {};", is_read(stride) ? "-1" : c(stride)));
+      for (const Sym& size : outer_sizes(output)) line(format("    *to++ = {};", is_read(size) ? "-1" : c(size)));
+      for (const Sym& stride : outer_strides_of(output))
+        line(format("    *to++ = {};", is_read(stride) ? "-1" : c(stride)));
     }
     line("  }\n  return 0;\n}");
     return {};
@@ -257,6 +261,16 @@ class Wrapper {
     if (!output.tensor) return {};
     const SymList sizes = sizes_of(output);
     return output.strides.size() == sizes.size() ? output.strides : contiguous_strides(sizes);
+  }
+
+  // As the caller sees them.
+  SymList outer_sizes(const LoopOutput& output) const {
+    SymList sizes = sizes_of(output);
+    if (output.tensor && loops_[output.tensor].pairs) sizes.pop_back();
+    return sizes;
+  }
+  SymList outer_strides_of(const LoopOutput& output) const {
+    return output.tensor ? outer_strides(loops_[output.tensor], strides_of(output)) : SymList{};
   }
 
   std::string pointer(BufferId id) const {
@@ -284,8 +298,9 @@ class Wrapper {
     const TensorId id = tensor_of(slot);
     const size_t input = slots_[slot];
     if (!id) return;
-    const LoopTensor& tensor = loops_[id];
-    const Place& place = schedule_.place(id);
+    const TensorType tensor = outer_type(loops_[id]);
+    Place place = schedule_.place(id);
+    place.strides = outer_strides(loops_[id], place.strides);
     line(format("  char* x{} = (char*)in[{}].data; (void)x{};", input, slot, input));
     if (tensor.sizes.empty()) return;
     std::string differs;
@@ -323,11 +338,26 @@ class Wrapper {
         line(format("  char* const weights{0} = td{0}_weights(host, weights, {1}); (void)weights{0};", suffix(device),
                     plan_.weights_bytes));
     line("  i64 failed = 0; (void)failed;");
+    seed_lines();
     operations();
     line("  if (failed) return td_fail(e, 3, \"an index is out of range\");");
-    write_back();
+    TD_CHECK_OK(write_back());
     line("  return 0;\n}");
     return {};
+  }
+
+  // Random numbers are those of the run's seed.
+  void seed_lines() {
+    for (size_t t = 0; t < loops_.tensors.size(); ++t) {
+      const LoopTensor& tensor = loops_.tensors[t];
+      if (tensor.kind != TensorKind::weight ||
+          loops_.weights[static_cast<size_t>(tensor.weight.index)].name != random_state_name)
+        continue;
+      const Place& place = schedule_.places[t];
+      if (!place.buffer) continue;
+      line(format("  {{ i64* const state = (i64*)({}) + {};", pointer(place.buffer), c(place.offset)));
+      line("    state[0] = (i64)table->rng_seed(host), state[1] = 0; }");
+    }
   }
 
   // Reads of symbols come before what waits for them: outputs and arenas whose sizes they say.
@@ -354,7 +384,7 @@ class Wrapper {
       for (const SymList& list : {sizes_of(output), strides_of(output)})
         for (const Sym& sym : list) known = std::max(known, known_after(schedule_, sym));
       if (known != after) continue;
-      const SymList sizes = sizes_of(output), strides = strides_of(output);
+      const SymList sizes = outer_sizes(output), strides = outer_strides_of(output);
       line(format("  char* y{};", results_[r]));
       line(format("  {{ const i64 sizes[] = {}, strides[] = {};", list(sizes), list(strides)));
       line(format("    y{} = (char*)table->output(host, {}, sizes, strides, e); }}", results_[r], r));
@@ -362,10 +392,15 @@ class Wrapper {
           format("  if (!y{}) return e->code ? e->code : td_fail(e, 2, \"no memory for output {}\");", results_[r], r));
     }
     for (const Arena& arena : plan_.arenas) {
-      if (arena.bytes == Sym(0) || arena.after != after) continue;
+      if (arena.after != after) continue;
       const std::string name = arena_name(arena.device, after);
       // A program that a call runs has its first arena from the call.
       if (after < 0 && !prefix_.empty() && is_host(arena.device)) continue;
+      // Tensors without elements have a place too.
+      if (arena.bytes == Sym(0)) {
+        line(format("  char* const {0} = 0; (void){0};", name));
+        continue;
+      }
       const std::string alloc =
           is_host(arena.device) ? "(char*)table->alloc" : format("td{}_alloc", suffix(arena.device));
       line(format("  char* const {} = {}(host, {});", name, alloc, c(arena.bytes)));
@@ -485,14 +520,14 @@ class Wrapper {
       body.line(format("  char* const {0}y{1} = {2}; (void){0}y{1};", prefix, i, outputs[i]));
     if (!arena.empty()) body.line(format("  char* const {0}arena = {1}; (void){0}arena;", prefix, arena));
     body.operations();
-    body.write_back();
+    TD_CHECK(body.write_back().has_value(), "a program of a call writes to its inputs");
     body.line("    }");
     next_mark_ = body.next_mark_;
     body.out_.swap(out_);
   }
 
   // Mutated buffers and inputs get their new values after the last read.
-  void write_back() {
+  Status write_back() {
     for (size_t o = 0; o < loops_.outputs.size(); ++o) {
       const LoopOutput& output = loops_.outputs[o];
       if (!output.tensor) {
@@ -529,10 +564,12 @@ class Wrapper {
       } else {
         const size_t slot = static_cast<size_t>(
             std::find(slots_.begin(), slots_.end(), static_cast<size_t>(output.target.input)) - slots_.begin());
+        if (tensor.pairs) return fail(Kind::unsupported, "an input of complex numbers that is written to");
         copy_lines(pointer(place.buffer), tensor.sizes, place.strides, format("(char*)in[{}].data", slot), {},
                    tensor.dtype, format("in[{}].strides", slot));
       }
     }
+    return {};
   }
 
   // Element by element over all dims: write-backs are rare and small beside the model.
@@ -560,15 +597,16 @@ class Wrapper {
     for (size_t i = 0; i < slots_.size(); ++i) {
       const TensorId id = tensor_of(i);
       const GraphInput& input = loops_.inputs[slots_[i]];
-      line(format("  {{{}, {}, {}, {}, 0, -1}},", c_string(input.name), c_string(id ? to_string(loops_[id].sizes) : ""),
-                  static_cast<int>(id ? loops_[id].dtype : DType::i64), id ? loops_[id].sizes.size() : 0));
+      const TensorType type = id ? outer_type(loops_[id]) : TensorType{DType::i64, {}, {}, {}};
+      line(format("  {{{}, {}, {}, {}, 0, -1}},", c_string(input.name), c_string(to_string(type.sizes)),
+                  static_cast<int>(type.dtype), type.sizes.size()));
     }
     line("  {0, 0, 0, 0, 0, -1}};\nstatic const TdSlot outputs[] = {");
     for (size_t o : results_) {
       const LoopOutput& output = loops_.outputs[o];
-      const DType dtype = output.tensor ? loops_[output.tensor].dtype : DType::i64;
-      line(format("  {{{}, {}, {}, {}, 0, -1}},", c_string(output.target.name), c_string(to_string(sizes_of(output))),
-                  static_cast<int>(dtype), sizes_of(output).size()));
+      const DType dtype = output.tensor ? outer_type(loops_[output.tensor]).dtype : DType::i64;
+      line(format("  {{{}, {}, {}, {}, 0, -1}},", c_string(output.target.name),
+                  c_string(to_string(outer_sizes(output))), static_cast<int>(dtype), outer_sizes(output).size()));
     }
     line("  {0, 0, 0, 0, 0, -1}};\nstatic const TdWeight weights_table[] = {");
     for (const Weight& weight : loops_.weights) {
