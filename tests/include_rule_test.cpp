@@ -66,7 +66,7 @@ const std::map<std::string, Names> libraries = {
 };
 
 // Written into the build folder by CMake.
-const std::set<std::string> generated = {"wrapper_abi.inc"};
+const std::set<std::string> generated = {"wrapper_abi.inc", "prelude_special.inc", "prelude_routines.inc"};
 
 const fs::path root = TOROID_SOURCE_DIR;
 
