@@ -157,9 +157,9 @@ TEST(GraphBuilder, NestingOfTheCallIsKept) {
 
 TEST(GraphBuilder, RefusalsAreKept) {
   Program p;
-  Tensor x = p.in("x", {4});
+  Tensor x = p.in("x", {4}), other = p.in("other", {4});
   EXPECT_TRUE(p.g.refusals().empty());
-  Tensor y = p.call("aten.to_mkldnn.default", {x});
+  Tensor y = p.call("aten.set_.source_Tensor", {x, other});
   ASSERT_EQ(p.g.refusals().size(), 1u);
   EXPECT_TRUE(p.g.refusals(1).empty());
   ASSERT_TRUE(p.g.output(y));

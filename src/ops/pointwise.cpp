@@ -95,7 +95,7 @@ void add_unary_same(OpTable& ops) {
                           {"fix", ScalarOp::trunc, true},   {"absolute", ScalarOp::abs, false}};
   for (const Row& row : rows) {
     std::string name = format("aten.{}.default", row.name);
-    add_map(ops, name, {"self"}, Out::promoted,
+    add_map(ops, name, {"self"}, row.op == ScalarOp::abs ? Out::parts : Out::promoted,
             [op = row.op, rounds = row.rounds](const MapCall& m, const Args& x) -> Result<ExprId> {
               if (is_bool(m.type)) return fail(Kind::bad_graph, "`{}` of a bool tensor", m.call.op());
               if (rounds && !is_float(m.type)) return x[0];

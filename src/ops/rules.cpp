@@ -109,9 +109,14 @@ Result<TensorType> pointwise_type(const Call& call, const std::vector<std::strin
   return TensorType{dtype, std::move(sizes), std::move(strides), device_of(call)};
 }
 
+DType map_result(DType compute, Out out) {
+  if (out == Out::boolean) return DType::b8;
+  return out == Out::parts && is_complex(compute) ? part_type(compute) : compute;
+}
+
 InferRule pointwise(std::vector<std::string> args, Out out) {
   return [args = std::move(args), out](const Call& call) -> Types {
-    DType dtype = out == Out::boolean ? DType::b8 : compute_dtype(call, args, out);
+    DType dtype = map_result(compute_dtype(call, args, out), out);
     TD_TRY(TensorType type, pointwise_type(call, args, dtype));
     return one(std::move(type));
   };
@@ -137,7 +142,7 @@ LowerOne mapped(std::vector<std::string> args, Out out, MapRule f, bool round_nu
   return [args = std::move(args), out, f = std::move(f), round_numbers](LoopBuilder& b,
                                                                         const LowerCall& call) -> Result<LoopValue> {
     DType compute = compute_dtype(call, args, out);
-    DType result = out == Out::boolean ? DType::b8 : compute;
+    DType result = map_result(compute, out);
     std::vector<LoopValue> inputs;
     SymList sizes;
     for (const std::string& name : args) {

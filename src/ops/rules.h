@@ -46,12 +46,14 @@ enum class Out {
   floating,  // exp: integers become f32
   boolean,   // eq: computed in the promoted type, bool comes out
   first,     // clamp's neighbours that keep the first argument's type
+  parts,     // abs: computed in the promoted type; of complex numbers the type of their parts comes out
 };
 bool is_tensor(const Call& call, std::string_view name);  // a tensor: neither a number nor None
 DType compute_dtype(const Call& call, const std::vector<std::string>& args, Out out);
 InferRule pointwise(std::vector<std::string> args, Out out = Out::promoted);
 // The sizes and strides of a pointwise result of the tensors among `args`.
 Result<TensorType> pointwise_type(const Call& call, const std::vector<std::string>& args, DType dtype);
+DType map_result(DType compute, Out out);
 // A tensor converted to dtype, or a number as a 0-d value. `round`: a number meets the storage type first, as
 // comparisons and additions of low precision do; products keep it in f32.
 LoopValue operand(LoopBuilder& b, const LowerCall& call, const std::string& name, DType dtype, bool round = false);
