@@ -256,6 +256,27 @@ void add_norms(OpTable& ops) {
         [=](const Index& i) { return values.at(i); }, Join::add, true);
     return Values{b.convert(b.reshape(y, {rows, width}), g.dtype)};
   }).sample("aten.embedding_dense_backward.default(f32[3,4], i64[3], 5, -1, False)");
+  // The norm over all dims but one, kept as dims of one; over all of them for -1.
+  auto norm_except = [](Compose& c, const LoopValue& v, Passed power, int64_t dim) -> LoopValue {
+    SymList dims;
+    for (int64_t d = 0; d < v.rank(); ++d)
+      if (d != dim) dims.push_back(d);
+    return c("norm.ScalarOpt_dim", {v, power, dims, dim != -1});
+  };
+  compose(ops, "norm_except_dim.default", [=](Compose& c) -> Composed {
+    return norm_except(c, c.tensor("v"), c["pow"], c.call.constant("dim"));
+  }).sample("aten.norm_except_dim.default(f32[3,4,5], 2, 1)");
+  compose(ops, "_weight_norm.default",
+          [=](Compose& c) -> Composed {
+            return c.mul(c["v"], c.div(c["g"], norm_except(c, c.tensor("v"), 2, c.call.constant("dim"))));
+          })
+      .sample("aten._weight_norm.default(f32[3,4,5], f32[3,1,1], 0)")
+      .sample("aten._weight_norm.default(f32[3,4,5], f32[1,1,5], 2)");
+  // Eager reads v as if it were contiguous: the sample has no other order.
+  compose(ops, "_weight_norm_interface.default", [=](Compose& c) -> Composed {
+    LoopValue norm = norm_except(c, c.tensor("v"), 2, c.call.constant("dim"));
+    return Values{c.mul(c["v"], c.div(c["g"], norm)), norm};
+  }).sample("aten._weight_norm_interface.default(f32[3,1,1], f32[3,1,1], 0)");
   compose(ops, "select_backward.default", [](Compose& c) -> Composed {
     LoopValue g = c.tensor("grad_output");
     LoopValue zero = c.b.full(c.call.integers("input_sizes"), number_expr(c.b, 0, g.dtype), g.dtype);

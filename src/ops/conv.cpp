@@ -2,8 +2,8 @@
 // group:
 //   y[n, oc, o…] = sum(c, k…: x[n, group * C + c, o*stride + k*dilation - padding, …] * w[oc, c, k…])
 // with group = oc // (out channels / groups); where there is padding, x is guarded as where(inside, x[…], 0). The bias
-// is a map around the sum. A transposed convolution gathers: its x index divides by the stride and is guarded by
-// divisibility.
+// is a map around the sum. A transposed convolution is a forward one that computes each residue of its stride as
+// channels of their own.
 #include <algorithm>
 
 #include "base/check.h"
@@ -128,22 +128,99 @@ ExprId transposed_term(LoopBuilder& b, const ConvArgs& a, const LoopValue& x, co
   return b.mul(b.where(all_of(b, bounds), x.at(xi), number_expr(b, 0, x.dtype)), w.at(wi));
 }
 
+// A transposed convolution as a forward one of stride 1. Output o gets x[i] * w[k] for k + stride * i == o + padding:
+// the taps are those of o + padding's residue r, k = r + stride * j, and i = (o + padding) / stride - j. So the
+// residues are output channels (oc, r…), their taps run backwards, and the results are interleaved behind; with stride
+// 1 a tap steps by the dilation instead. None where the taps step unlike the outputs, or padding cuts more than the
+// taps reach.
+std::optional<LoopValue> transposed_as_forward(LoopBuilder& b, const ConvArgs& a, const LoopValue& x,
+                                               const LoopValue& w, const SymList& sizes, DType acc,
+                                               const std::string& suffix) {
+  const Sym& out_per_group = w.sizes[1];
+  ConvArgs f;
+  f.dims = a.dims;
+  f.groups = a.groups;
+  f.stride.assign(a.dims, 1);
+  SymList cut, whole, taps;  // per dim: what is left off in front, outputs of one residue, taps of one residue
+  Sym residues = 1;
+  for (size_t d = 0; d < a.dims; ++d) {
+    const Sym &stride = a.stride[d], &kernel = w.sizes[d + 2];
+    if (!is_one(stride) && !is_one(a.dilation[d])) return std::nullopt;
+    residues = residues * stride;
+    f.dilation.push_back(a.dilation[d]);
+    cut.push_back(mod(a.before[d], stride));
+    whole.push_back(floor_div(sizes[d + 2] + cut.back() + stride - 1, stride));
+    taps.push_back(floor_div(kernel + stride - 1, stride));
+    f.before.push_back(a.dilation[d] * (taps.back() - 1) - floor_div(a.before[d], stride));
+    f.after.push_back(whole.back() + a.dilation[d] * (taps.back() - 1) - x.sizes[d + 2] - f.before.back());
+    std::optional<int64_t> before = f.before.back().constant();
+    if (!before || *before < 0) return std::nullopt;
+  }
+  LoopBuilder* p = &b;
+  // w[(group, c), oc, k…] as [(group, oc, r…), c, j…].
+  SymList weight_sizes{w.sizes[1] * a.groups * residues, floor_div(w.sizes[0], a.groups)};
+  weight_sizes.insert(weight_sizes.end(), taps.begin(), taps.end());
+  SymList split{w.sizes[1] * a.groups};
+  split.insert(split.end(), a.stride.begin(), a.stride.end());
+  LoopValue turned = b.from(w.dtype, weight_sizes, [=](const Index& i) {
+    Index out = p->unflatten(i[0], split);  // oc, r…
+    ExprId group = p->op(ScalarOp::floordiv, {out[0], p->index(out_per_group)});
+    Index wi{p->add(p->mul(group, p->index(weight_sizes[1])), i[1]),
+             p->op(ScalarOp::remainder, {out[0], p->index(out_per_group)})};
+    std::vector<ExprId> bounds;
+    for (size_t d = 0; d < a.dims; ++d) {
+      ExprId j = p->sub(p->index(taps[d] - 1), i[d + 2]);
+      wi.push_back(p->add(out[d + 1], p->mul(j, p->index(a.stride[d]))));
+      if (!is_zero(mod(w.sizes[d + 2], a.stride[d]))) bounds.push_back(inside(*p, wi.back(), w.sizes[d + 2]));
+    }
+    return bounds.empty() ? w.at(wi) : p->where(all_of(*p, bounds), w.at(wi), number_expr(*p, 0, w.dtype));
+  });
+  turned = b.materialize(turned, suffix + ".taps");
+  SymList inner{sizes[0], weight_sizes[0]};
+  inner.insert(inner.end(), whole.begin(), whole.end());
+  SymList k(weight_sizes.begin() + 1, weight_sizes.end());
+  LoopValue y = b.contract(
+      acc, inner, k, [=](const Index& o, const Index& t) { return forward_term(*p, f, x, turned, o, t); }, suffix);
+  // [n, (oc, r…), q…] as [n, oc, (q, r)…], cut.
+  SymList apart{sizes[0], sizes[1]}, joined{sizes[0], sizes[1]};
+  apart.insert(apart.end(), a.stride.begin(), a.stride.end());
+  apart.insert(apart.end(), whole.begin(), whole.end());
+  std::vector<int> order{0, 1};
+  for (size_t d = 0; d < a.dims; ++d) {
+    order.push_back(static_cast<int>(2 + a.dims + d));
+    order.push_back(static_cast<int>(2 + d));
+    joined.push_back(whole[d] * a.stride[d]);
+  }
+  y = b.reshape(b.permute(b.reshape(y, apart), order), joined);
+  for (size_t d = 0; d < a.dims; ++d) y = b.slice(y, static_cast<int64_t>(d) + 2, cut[d], sizes[d + 2]);
+  return y;
+}
+
+// The sum of a convolution, without bias and in `acc`.
+LoopValue conv_sum(LoopBuilder& b, const ConvArgs& a, const LoopValue& x, const LoopValue& w, const SymList& sizes,
+                   DType acc, const std::string& suffix) {
+  LoopBuilder* p = &b;
+  if (a.transposed)
+    if (std::optional<LoopValue> y = transposed_as_forward(b, a, x, w, sizes, acc, suffix)) return *y;
+  SymList k{a.transposed ? floor_div(w.sizes[0], a.groups) : w.sizes[1]};
+  k.insert(k.end(), w.sizes.begin() + 2, w.sizes.end());
+  return b.contract(
+      acc, sizes, k,
+      [p, a, x, w](const Index& o, const Index& taps) {
+        return a.transposed ? transposed_term(*p, a, x, w, o, taps) : forward_term(*p, a, x, w, o, taps);
+      },
+      suffix);
+}
+
 Result<LoopValue> lower_conv(LoopBuilder& b, const LowerCall& call) {
   TD_TRY(ConvArgs a, conv_args(call));
   LoopValue x = call.tensor("input"), w = call.tensor("weight");
   bool batched = x.sizes.size() == a.dims + 2;
   if (!batched) x = b.unsqueeze(x, 0);
   SymList sizes = conv_sizes(a, x.sizes, w.sizes);
-  SymList k{a.transposed ? floor_div(w.sizes[0], a.groups) : w.sizes[1]};
-  k.insert(k.end(), w.sizes.begin() + 2, w.sizes.end());
   DType acc = is_float(x.dtype) ? accumulate_type(x.dtype) : x.dtype;
   LoopBuilder* p = &b;
-  LoopValue y = b.contract(
-      acc, sizes, k,
-      [p, a, x, w](const Index& o, const Index& taps) {
-        return a.transposed ? transposed_term(*p, a, x, w, o, taps) : forward_term(*p, a, x, w, o, taps);
-      },
-      "");
+  LoopValue y = conv_sum(b, a, x, w, sizes, acc, "");
   DType result = x.dtype;
   if (is_tensor(call, "bias")) {
     LoopValue bias = per_channel(b, call.tensor("bias"), y.rank());
@@ -194,15 +271,9 @@ Result<std::vector<LoopValue>> lower_conv_backward(LoopBuilder& b, const LowerCa
   const DType acc = is_float(x.dtype) ? accumulate_type(x.dtype) : x.dtype, result = x.dtype;
   auto rounded = [&](const LoopValue& v) { return map1(b, v, acc, result, [](ExprId e) { return e; }); };
   // The gradient of the input is the other kind of convolution, over the channels of y.
-  SymList k{a.transposed ? w.sizes[1] : floor_div(w.sizes[0], a.groups)};
-  k.insert(k.end(), w.sizes.begin() + 2, w.sizes.end());
-  LoopBuilder* p = &b;
-  LoopValue gx = b.contract(
-      acc, x.sizes, k,
-      [p, a, gy, w](const Index& o, const Index& taps) {
-        return a.transposed ? forward_term(*p, a, gy, w, o, taps) : transposed_term(*p, a, gy, w, o, taps);
-      },
-      ".input");
+  ConvArgs other = a;
+  other.transposed = !a.transposed;
+  LoopValue gx = conv_sum(b, other, gy, w, x.sizes, acc, ".input");
   LoopValue gw = weight_gradient(b, a, a.transposed ? x : gy, a.transposed ? gy : x, w.sizes, acc);
   std::vector<int64_t> all{0};
   for (size_t d = 0; d < a.dims; ++d) all.push_back(static_cast<int64_t>(d) + 2);
