@@ -18,8 +18,18 @@ extern "C" {
 
 // dtypes by PyTorch's c10 numbering (also that of aoti_torch_dtype_*).
 enum {
-  TD_U8 = 0, TD_I8 = 1, TD_I16 = 2, TD_I32 = 3, TD_I64 = 4, TD_F16 = 5, TD_F32 = 6, TD_F64 = 7,
-  TD_C64 = 9, TD_C128 = 10, TD_BOOL = 11, TD_BF16 = 15
+  TD_U8 = 0,
+  TD_I8 = 1,
+  TD_I16 = 2,
+  TD_I32 = 3,
+  TD_I64 = 4,
+  TD_F16 = 5,
+  TD_F32 = 6,
+  TD_F64 = 7,
+  TD_C64 = 9,
+  TD_C128 = 10,
+  TD_BOOL = 11,
+  TD_BF16 = 15
 };
 
 // A strided tensor in memory that somebody else owns. `data` is the first element (storage offset included);
@@ -47,10 +57,10 @@ typedef void (*TdKernel)(char* const* p, const int64_t* s, int64_t begin, int64_
 
 // What a model may ask of its host while it runs. `host` is the host's own pointer for this run.
 typedef struct TdHost {
-  uint64_t size;      // sizeof(TdHost) as the host knows it
+  uint64_t size;  // sizeof(TdHost) as the host knows it
   uint32_t major, minor;
-  // Runs `kernel` over [0, units) in blocks of whole multiples of `grain` units, on the caller and perhaps on others, in
-  // any order, perhaps one after another; returns when all are done. units <= grain means: on the caller.
+  // Runs `kernel` over [0, units) in blocks of whole multiples of `grain` units, on the caller and perhaps on others,
+  // in any order, perhaps one after another; returns when all are done. units <= grain means: on the caller.
   // nanoseconds: the compiler's estimate for the whole; the host decides on threads by it.
   void (*parallel)(void* host, TdKernel kernel, char* const* p, const int64_t* s, int64_t units, int64_t grain,
                    int64_t nanoseconds);
@@ -64,8 +74,8 @@ typedef struct TdHost {
   void (*mark)(void* host, int32_t kernel, int32_t after);
 } TdHost;
 
-// A call of a function that is no kernel: one of the library, or a plug-in's. Inputs are strided, outputs row-major memory
-// of the right size; what the function needs beside them comes from table->alloc.
+// A call of a function that is no kernel: one of the library, or a plug-in's. Inputs are strided, outputs row-major
+// memory of the right size; what the function needs beside them comes from table->alloc.
 typedef struct TdCall {
   uint64_t size;  // sizeof(TdCall) as the caller knows it
   const TdView* inputs;
@@ -93,16 +103,16 @@ typedef struct TdSlot {
 // One weight of the user's model, as state dicts know it; what the kernels read is made from these by recipes
 // (manifest.json), so the offset of a derived constant stands there.
 typedef struct TdWeight {
-  const char* name;          // fully qualified, "encoder.fc.weight"
-  const char* internal_name; // a C identifier, "encoder_fc_weight"
+  const char* name;           // fully qualified, "encoder.fc.weight"
+  const char* internal_name;  // a C identifier, "encoder_fc_weight"
   int32_t dtype;
-  int32_t kind;              // AOTInductor's ConstantType: 1 parameter, 2 buffer, 3 tensor constant
+  int32_t kind;  // AOTInductor's ConstantType: 1 parameter, 2 buffer, 3 tensor constant
   int64_t bytes;
 } TdWeight;
 
 // What a generated model is: the one symbol `toroid_model` of its wrapper.
 typedef struct TdModel {
-  uint64_t size;      // sizeof(TdModel) as the compiler knew it
+  uint64_t size;  // sizeof(TdModel) as the compiler knew it
   uint32_t major, minor;
   const char* name;
   const char* target;           // "x86-64-v4+vnni+bf16"
@@ -113,18 +123,18 @@ typedef struct TdModel {
   const TdSlot* inputs;
   const TdSlot* outputs;
   const TdWeight* weights;
-  int64_t weights_bytes;        // size of weights.bin
-  const char* recipes;          // JSON text: how weights.bin follows from the weights (the manifest holds it too)
+  int64_t weights_bytes;  // size of weights.bin
+  const char* recipes;    // JSON text: how weights.bin follows from the weights (the manifest holds it too)
   int32_t default_threads;
-  // Checks every input and solves the symbols. `symbols` has symbol_count elements. For each output writes rank sizes and
-  // then rank strides into `shapes`, outputs in order (a size that only the run finds out: -1); shapes may be NULL.
+  // Checks every input and solves the symbols. `symbols` has symbol_count elements. For each output writes rank sizes
+  // and then rank strides into `shapes`, outputs in order (a size that only the run finds out: -1); shapes may be NULL.
   int32_t (*check)(const TdView* inputs, int64_t* symbols, int64_t* shapes, TdError* error);
   // Runs the model: check() first, then every kernel. `weights` is weights.bin in memory (read-only but for mutated
   // buffers, which have a writable copy at the same offsets).
   int32_t (*run)(const TdHost* table, void* host, char* weights, const TdView* inputs, TdError* error);
   // JSON text for `toroid info` and `toroid bench`: kernels with their FLOPs and bytes as expressions, memory plan.
   const char* report;
-  int64_t mutated_bytes;        // bytes at the start of weights.bin that the model writes (mutated buffers), or 0
+  int64_t mutated_bytes;  // bytes at the start of weights.bin that the model writes (mutated buffers), or 0
 } TdModel;
 
 // Every model's shared object exports this beside AOTInductor's functions.

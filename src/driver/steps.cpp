@@ -55,7 +55,8 @@ static Status emit_kernels(Work& work, const Plan& plan, std::vector<emit::Kerne
     TD_CHECK_OK(work.cancel.check());
     emit::KernelSource source = emit::emit_kernel(plan.schedule, plan.schedule.kernels[k], work.target, &texts);
     if (auto bodies = plan.bodies.find(static_cast<int32_t>(k)); bodies != plan.bodies.end())
-      for (const Plan& body : bodies->second) TD_CHECK_OK(emit_kernels(work, body, source.bodies.emplace_back(), texts));
+      for (const Plan& body : bodies->second)
+        TD_CHECK_OK(emit_kernels(work, body, source.bodies.emplace_back(), texts));
     sources.push_back(std::move(source));
   }
   return {};

@@ -1,6 +1,6 @@
 // Graph IR: a functional program over ATen ops in SSA form, with symbolic shapes. `%2 = aten.linear.default(%1, …)`.
-// A graph is vectors addressed by typed ids. Nodes stand in execution order. Nothing in it writes to a tensor: a mutated
-// buffer or input is an output with a `mutates` target.
+// A graph is vectors addressed by typed ids. Nodes stand in execution order. Nothing in it writes to a tensor: a
+// mutated buffer or input is an output with a `mutates` target.
 #pragma once
 #include <complex>
 #include <map>
@@ -63,8 +63,8 @@ using Arg = std::variant<None, ValueId, std::vector<ValueId>, Sym, SymList, doub
                          std::complex<double>, SubgraphId>;
 
 struct Node {
-  std::string op;              // aten.add.Tensor, higher_order.cond
-  std::vector<Arg> args;       // in schema order, defaults filled in
+  std::string op;                // aten.add.Tensor, higher_order.cond
+  std::vector<Arg> args;         // in schema order, defaults filled in
   std::vector<ValueId> outputs;  // a Tensor[] result is flattened; an unused or None result is an invalid id
   Where where;
 };
@@ -74,9 +74,9 @@ struct Value {
   std::string name;  // unique in its graph
   TensorType type;
   ValueKind kind = ValueKind::node;
-  NodeId producer;     // node
-  WeightId weight;     // weight
-  int32_t index = 0;   // input: position; node: which output
+  NodeId producer;    // node
+  WeightId weight;    // weight
+  int32_t index = 0;  // input: position; node: which output
   // A scalar read on the host (item, sym_size of something data-dependent) defines this symbol; else empty.
   std::string symbol;
 };
@@ -87,7 +87,7 @@ struct Weight {
   std::string name;  // fully qualified: encoder.fc.weight
   WeightKind kind = WeightKind::parameter;
   bool persistent = true;
-  TensorType type;  // sizes and strides are constants
+  TensorType type;             // sizes and strides are constants
   int64_t storage_offset = 0;  // elements
   int32_t storage = -1;        // index into Graph::storages
 };
@@ -132,8 +132,8 @@ struct Guard {
 struct Graph {
   std::string name = "model";
   std::vector<SymbolInfo> symbols;
-  std::vector<GraphInput> inputs;   // tensor inputs in call order (weights are not inputs)
-  std::vector<GraphOutput> outputs; // mutations first, then user outputs
+  std::vector<GraphInput> inputs;    // tensor inputs in call order (weights are not inputs)
+  std::vector<GraphOutput> outputs;  // mutations first, then user outputs
   std::vector<Value> values;
   std::vector<Node> nodes;
   std::vector<Weight> weights;

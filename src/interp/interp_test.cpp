@@ -184,7 +184,8 @@ TEST(Programs, CallsRunFunctionsAndPrograms) {
 })");
   verify_loops(loops);
   EXPECT_EQ(print_loops(*parse_loops(print_loops(loops))), print_loops(loops));
-  auto result = interpret(loops, {InterpTensor::of(DType::f32, {4}, {0, 2, 0, 5}), InterpTensor::of(DType::f32, {}, {2})});
+  auto result =
+      interpret(loops, {InterpTensor::of(DType::f32, {4}, {0, 2, 0, 5}), InterpTensor::of(DType::f32, {}, {2})});
   ASSERT_TRUE(result) << result.error().to_string();
   EXPECT_EQ((*result)[0].numbers(), (std::vector<double>{1, 3}));
   EXPECT_EQ((*result)[1].numbers(), (std::vector<double>{9}));

@@ -255,7 +255,8 @@ class ExprParser {
       if (end > 8 && routine && dtype) return pool_.routine(*routine, *dtype, std::move(args));
     }
     auto op = name == "not" ? ScalarOp::lnot : scalar_op_from_name(name);
-    if (!op || *op == ScalarOp::cvt || *op == ScalarOp::round_to || *op == ScalarOp::bitcast || *op == ScalarOp::complex)
+    if (!op || *op == ScalarOp::cvt || *op == ScalarOp::round_to || *op == ScalarOp::bitcast ||
+        *op == ScalarOp::complex)
       return fail(lexer_.error(format("unknown function `{}`", name)));
     return apply(*op, std::move(args));
   }

@@ -3,7 +3,8 @@
 
 namespace toroid {
 
-// Lowering makes it where a program draws; the wrapper fills it with the run's seed, the interpreter keeps what is there.
+// Lowering makes it where a program draws; the wrapper fills it with the run's seed, the interpreter keeps what is
+// there.
 inline constexpr const char* random_state_name = "toroid.random_state";
 
 }  // namespace toroid

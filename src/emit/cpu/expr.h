@@ -109,9 +109,7 @@ class ExprEmitter {
   // ", n", ", mask" or nothing: the last argument of a load or store.
   std::string mask_argument() const;
   // How far apart an address is from lane to lane, when that is the same for all.
-  std::optional<Sym> step(const Sym& address) const {
-    return step_in_run(address, scope_.vector_variable, scope_.run);
-  }
+  std::optional<Sym> step(const Sym& address) const { return step_in_run(address, scope_.vector_variable, scope_.run); }
 
   const Loops& loops_;
   const ExprPool& pool_;

@@ -23,24 +23,25 @@ struct MatmulSpec {
   // Offset, in elements, of a batch index given as text.
   std::function<std::string(const std::string&batch)> a_offset, b_offset;
   BLayout b_layout = BLayout::packed;
-  int64_t panel = 64;    // columns of a packed panel: 64, or 16 (quicker on AVX2 by 5 to 25%)
-  // Further packed B of the same n and k: as many products, whose accumulators meet in one epilogue under the names acc,
-  // acc_1, acc_2, …
+  int64_t panel = 64;  // columns of a packed panel: 64, or 16 (quicker on AVX2 by 5 to 25%)
+  // Further packed B of the same n and k: as many products, whose accumulators meet in one epilogue under the names
+  // acc, acc_1, acc_2, …
   std::vector<std::string> more_b;
-  int64_t beside = 0;  // panels of other products in the same kernel
-  Epilogue epilogue;   // index: batch, m, n; n is a multiple of the lanes
+  int64_t beside = 0;    // panels of other products in the same kernel
+  Epilogue epilogue;     // index: batch, m, n; n is a multiple of the lanes
   std::string preamble;  // statements before the first epilogue of a function: pointers loaded from `p`
 };
 
 KernelText emit_matmul(const MatmulSpec& spec, const std::string& name);
 
-// Products of the same rows of A in one kernel, their columns side by side: each block of A's rows meets all of them while
-// it is in the cache. A part is the function of one or more products that differ in what `p` holds alone. B is packed.
+// Products of the same rows of A in one kernel, their columns side by side: each block of A's rows meets all of them
+// while it is in the cache. A part is the function of one or more products that differ in what `p` holds alone. B is
+// packed.
 KernelText emit_matmul_part(const MatmulSpec& spec, const std::string& name);
 struct MatmulColumns {
-  std::string part;     // the function's name
-  size_t slot = 0;      // its p begins here in the kernel's
-  int64_t panels = 0;   // panels_of(n)
+  std::string part;    // the function's name
+  size_t slot = 0;     // its p begins here in the kernel's
+  int64_t panels = 0;  // panels_of(n)
 };
 // `text` are the parts; `spec` is that of one of them.
 KernelText emit_joined_matmul(const MatmulSpec& spec, const std::vector<MatmulColumns>& columns, std::string text,

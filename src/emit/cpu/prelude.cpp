@@ -43,7 +43,7 @@ constexpr const char* texts[] = {
     ,
 #include "emit/cpu/prelude/reduce.inc"
     ,
-    // Plain C++ that the interpreter compiles too.
+// Plain C++ that the interpreter compiles too.
 #include "prelude_special.inc"
     ,
 #include "prelude_routines.inc"
