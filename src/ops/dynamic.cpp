@@ -63,21 +63,24 @@ void add_nonzero(OpTable& ops) {
         })
         .sample(format("{}(f32[3,4])", name))
         .sample(format("{}(bool[])", name));
-  ops.add("aten.nonzero_numpy.default")
-      .infer([](const Call& call) -> Types {
-        const int64_t columns = std::max<int64_t>(call.type("self").rank(), 1);
-        return std::vector<TensorType>(static_cast<size_t>(columns),
-                                       unclaimed_type(call, DType::i64, {unknown_size()}));
-      })
-      .lower_many([](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
-        LoopValue x = call.tensor("self");
-        if (x.rank() == 0) x = b.unsqueeze(x, 0);
-        LoopValue positions = nonzero_positions(b, x, call.result().sizes[0]);
-        std::vector<LoopValue> columns;
-        for (int64_t d = 0; d < x.rank(); ++d) columns.push_back(b.select(positions, 1, d));
-        return columns;
-      })
-      .sample("aten.nonzero_numpy.default(f32[3,4])");
+  for (const char* name : {"aten.nonzero_numpy.default", "aten.where.default"}) {
+    const char* input = std::string_view(name).starts_with("aten.where") ? "condition" : "self";
+    ops.add(name)
+        .infer([input](const Call& call) -> Types {
+          const int64_t columns = std::max<int64_t>(call.type(input).rank(), 1);
+          return std::vector<TensorType>(static_cast<size_t>(columns),
+                                         unclaimed_type(call, DType::i64, {unknown_size()}));
+        })
+        .lower_many([input](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
+          LoopValue x = call.tensor(input);
+          if (x.rank() == 0) x = b.unsqueeze(x, 0);
+          LoopValue positions = nonzero_positions(b, x, call.result().sizes[0]);
+          std::vector<LoopValue> columns;
+          for (int64_t d = 0; d < x.rank(); ++d) columns.push_back(b.select(positions, 1, d));
+          return columns;
+        })
+        .sample(format("{}(f32[3,4])", name));
+  }
   ops.add("aten.masked_select.default")
       .infer([](const Call& call) -> Types {
         TD_TRY([[maybe_unused]] SymList sizes, broadcast_sizes(call.type("self").sizes, call.type("mask").sizes));

@@ -80,11 +80,11 @@ class Conv {
  private:
   int limit() const { return seven_ ? 7 : 6; }
 
-  // Where a sum is cut: near `sum_block`, at rows of taps, at taps or within one, so that every pixel has the same
-  // cuts, whatever tile it is in and whichever of its taps are on the image.
+  // Where a sum is cut: near half of `sum_block` (docs/accuracy.md), at rows of taps, at taps or within one, so that
+  // every pixel has the same cuts, whatever tile it is in and whichever of its taps are on the image.
   void choose_sum_blocks() {
     auto nearest = [](int64_t a, int64_t b) { return std::max<int64_t>(1, (2 * a + b - 1) / (2 * b)); };
-    const int64_t row_words = spec_.kernel_w * tap_words_, block = sum_block;
+    const int64_t row_words = spec_.kernel_w * tap_words_, block = sum_block / 2;
     if (row_words * spec_.kernel_h <= block) return;
     const int64_t parts = nearest(row_words, block), tap_parts = nearest(tap_words_, block);
     if (parts == 1)
