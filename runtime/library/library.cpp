@@ -4,11 +4,24 @@
 #include <algorithm>
 #include <iterator>
 
-#define TD_LIBRARY(F)                                                                                            \
-  F(nonzero)                                                                                                     \
-  F(argsort_rows)                                                                                                \
-  F(inverse_permutation) F(repeat_positions) F(cholesky) F(lu) F(lu_permutation) F(lu_solve) F(solve_triangular) \
-      F(geqrf) F(householder_product) F(svd) F(eigh) F(matrix_exp)
+// clang-format would move its rows at each run.
+// clang-format off
+#define TD_LIBRARY(F) \
+  F(nonzero) \
+  F(argsort_rows) \
+  F(inverse_permutation) \
+  F(repeat_positions) \
+  F(cholesky) \
+  F(lu) \
+  F(lu_permutation) \
+  F(lu_solve) \
+  F(solve_triangular) \
+  F(geqrf) \
+  F(householder_product) \
+  F(svd) \
+  F(eigh) \
+  F(matrix_exp)
+// clang-format on
 
 #define TD_DECLARE(name) extern "C" int32_t td_call_##name(const TdCall* call);
 TD_LIBRARY(TD_DECLARE)

@@ -18,7 +18,9 @@ constexpr int64_t a_block_bytes = 512 << 10;
 constexpr int64_t long_k_bytes = 12 << 10;
 constexpr int64_t k_block_bytes = 4 << 10;
 // Epilogues stand behind each accumulator of each tile up to this much text, else in one loop over a stored tile.
-constexpr size_t direct_text_limit = 12000;
+// Storing a tile costs a tenth of a sum of 64 steps, and text costs time to compile.
+constexpr size_t direct_text_limit = 12000, direct_text_limit_of_short_sums = 40000;
+constexpr int64_t short_sum = 128;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -138,7 +140,9 @@ class Matmul {
     size_t copies = 0;
     for (int h : heights())
       copies += static_cast<size_t>(h) * static_cast<size_t>(64 / lanes_) * (n_static() && spec_.n.value % 64 ? 2 : 1);
-    direct_ = copies * (spec_.epilogue("acc", {"b", "m", "n"}, "").size() + 60) <= direct_text_limit;
+    const bool short_sums = spec_.k.known() && spec_.k.value <= short_sum;
+    direct_ = copies * (spec_.epilogue("acc", {"b", "m", "n"}, "").size() + 60) <=
+              (short_sums ? direct_text_limit_of_short_sums : direct_text_limit);
   }
   // Dot products along k instead of packing: for up to four rows.
   bool dots() const {
