@@ -229,9 +229,13 @@ Result<std::vector<Handle>> GraphWriter::call(const std::string& op, const std::
         std::holds_alternative<Handle>(args[4]))
       return call_batch_norm(*schema, args, notes, where);
     if (op == "aten.instance_norm.default" && flag(*schema, args, "use_input_stats") &&
-        std::holds_alternative<Handle>(args[3]))
-      note_unsupported(op, args, "running statistics are updated", where);
-    if (schema->mutates() || op == "aten.native_batch_norm.default")
+        std::holds_alternative<Handle>(args[3]) && std::holds_alternative<Handle>(args[4]))
+      return call_instance_norm(args, notes, where);
+    if (op == "aten.native_batch_norm.default" && flag(*schema, args, "training") &&
+        std::holds_alternative<None>(args[3]) && std::holds_alternative<None>(args[4]))
+      return call("aten._native_batch_norm_legit.no_stats", {args[0], args[1], args[2], args[5], args[6], args[7]},
+                  notes, where);
+    if (schema->mutates() || (op == "aten.native_batch_norm.default" && flag(*schema, args, "training")))
       return call_mutating(*schema, op, args, notes, where);
     const bool view =
         std::any_of(schema->returns.begin(), schema->returns.end(), [](const SchemaReturn& r) { return r.aliased; });
@@ -359,6 +363,42 @@ Result<std::vector<Handle>> GraphWriter::call_batch_norm(const Schema& schema, c
   TD_CHECK_OK(write(mean, values[3], where));
   TD_CHECK_OK(write(variance, values[4], where));
   return std::vector<Handle>{add_storage(values[0], name)};
+}
+
+// Each sample's channels as channels of one sample of a batch norm; the new statistics are the samples' mean.
+Result<std::vector<Handle>> GraphWriter::call_instance_norm(const std::vector<Arg>& args,
+                                                            const std::vector<ResultNote>& notes, const Where& where) {
+  const TensorType x = type(std::get<Handle>(args[0]));
+  const Handle running[] = {std::get<Handle>(args[3]), std::get<Handle>(args[4])};
+  const std::string name = notes.empty() || notes[0].name.empty() ? "instance_norm" : notes[0].name;
+  const Sym samples = x.sizes[0], channels = x.sizes[1];
+  auto one = [&](const char* op, std::vector<Arg> values, ResultNote note) -> Result<Arg> {
+    if (note.name.empty()) note.name = name;
+    TD_TRY(std::vector<ValueId> made, emit(op, read_args(values), {note}, where));
+    return Arg(add_storage(made[0], graph_[made[0]].name));
+  };
+  std::vector<Arg> batch{args[0], args[1], args[2], args[3], args[4], true, args[6], args[7]};
+  SymList joined = x.sizes;
+  joined[0] = 1;
+  joined[1] = samples * channels;
+  TD_TRY(batch[0], one("aten.reshape.default", {args[0], joined}, {}));
+  for (size_t i = 1; i < 5; ++i) {
+    if (!std::holds_alternative<Handle>(batch[i])) continue;
+    TD_TRY(batch[i], one("aten.repeat.default", {batch[i], SymList{samples}}, {}));
+  }
+  std::vector<ResultNote> results(5);
+  for (ResultNote& note : results) note = {.name = name, .claimed = false};
+  TD_TRY(std::vector<ValueId> values,
+         emit("aten._native_batch_norm_legit_functional.default", read_args(batch), results, where));
+  for (size_t i = 0; i < 2; ++i) {
+    Arg fresh = add_storage(values[3 + i], name);
+    TD_TRY(fresh, one("aten.reshape.default", {fresh, SymList{samples, channels}}, {}));
+    TD_TRY(fresh, one("aten.mean.dim", {fresh, SymList{0}, false, None{}}, {}));
+    TD_CHECK_OK(write(running[i], read(std::get<Handle>(fresh)), where));
+  }
+  TD_TRY(Arg y,
+         one("aten.reshape.default", {add_storage(values[0], name), x.sizes}, notes.empty() ? ResultNote{} : notes[0]));
+  return std::vector<Handle>{std::get<Handle>(y)};
 }
 
 Result<std::vector<Handle>> GraphWriter::call_mutating(const Schema& schema, const std::string& op,

@@ -109,6 +109,8 @@ class GraphWriter {
                                         const std::vector<ResultNote>& notes, const Where& where);
   Result<std::vector<Handle>> call_mutating(const Schema& schema, const std::string& op, const std::vector<Arg>& args,
                                             const std::vector<ResultNote>& notes, const Where& where);
+  Result<std::vector<Handle>> call_instance_norm(const std::vector<Arg>& args, const std::vector<ResultNote>& notes,
+                                                 const Where& where);
   Result<std::vector<Handle>> call_batch_norm(const Schema& schema, const std::vector<Arg>& args,
                                               const std::vector<ResultNote>& notes, const Where& where);
   // An op that changes the shape of its own argument: squeeze_, t_.

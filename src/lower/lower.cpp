@@ -133,8 +133,7 @@ class Lowering {
     const bool random = std::ranges::any_of(graph_.nodes, [this](const Node& node) {
       const OpRow* row = OpTable::all().find(node.op);
       const Schema* schema = find_schema(node.op);
-      // Dropout in evaluation draws nothing.
-      return row && row->is_random && schema && !(row->view_if && row->view_if(Call(graph_, node, *schema)));
+      return row && schema && row->draws(Call(graph_, node, *schema));
     });
     if (!random) return;
     auto state = std::make_shared<std::array<int64_t, 2>>(std::array<int64_t, 2>{0x5eed, 0});
@@ -201,8 +200,7 @@ class Lowering {
 
     const LowerCall call(graph_, node, *schema, [this](ValueId id) { return *value(id); });
     // A program that a call runs has no part in the model's count of calls: each of its steps would draw the same.
-    if (nested_ && row->is_random && !(row->view_if && row->view_if(call)))
-      return refuse(node, "random numbers inside control flow"), Status{};
+    if (nested_ && row->draws(call)) return refuse(node, "random numbers inside control flow"), Status{};
     const std::string name = name_of(node);
     builder_->enter(name, node.where);
     const size_t before = loops_.tensors.size();

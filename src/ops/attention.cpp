@@ -11,6 +11,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "ops/compose.h"
 #include "ops/rules.h"
 
 namespace toroid {
@@ -71,7 +72,12 @@ LoopValue attention_scores(LoopBuilder& b, const Attention& a) {
       ".scores");
 }
 
-LoopValue attend(LoopBuilder& b, const Attention& a) {
+struct Attended {
+  LoopValue result;
+  LoopValue log_sum;  // of each row's exponentials
+};
+
+Attended attend(LoopBuilder& b, const LowerCall& call, const Attention& a) {
   LoopBuilder* p = &b;
   LoopValue scores = attention_scores(b, a);
   int64_t last = scores.rank() - 1;
@@ -87,6 +93,8 @@ LoopValue attend(LoopBuilder& b, const Attention& a) {
                               return p->where(p->op(ScalarOp::eq, {v[1], lowest(*p, c)}), number_expr(*p, 0, c), w);
                             });
   weights = b.materialize(weights, ".weights");
+  if (const double dropout = call.number("dropout_p"); dropout != 0)
+    weights = Compose(b, call)("native_dropout.default", {weights, dropout, true});
   SymList sizes = leading(scores.sizes);
   sizes.insert(sizes.end(), {scores.sizes[scores.sizes.size() - 2], a.v.sizes.back()});
   LoopValue out = b.contract(
@@ -98,13 +106,26 @@ LoopValue attend(LoopBuilder& b, const Attention& a) {
         return p->mul(weights.at(wi), v.at(vi));
       },
       "");
-  return map1(b, out, a.compute, a.result, [](ExprId x) { return x; });
+  SymList rows(scores.sizes.begin(), scores.sizes.end() - 1);
+  LoopValue log_sum = b.from(a.compute, rows, [p, high, total](const Index& i) {
+    Index at = i;
+    at.push_back(int_expr(*p, 0));
+    return p->add(high.at(at), p->op(ScalarOp::log, {total.at(at)}));
+  });
+  return {map1(b, out, a.compute, a.result, [](ExprId x) { return x; }), log_sum};
+}
+
+// Each head of keys serves a run of the queries'.
+bool grouped(const Call& call) {
+  if (call.schema().find_arg("enable_gqa") >= 0) return call.flag("enable_gqa");
+  const TensorType &q = call.type("query"), &k = call.type("key");
+  return q.rank() == 4 && !proves_eq(q.sizes[1], k.sizes[1]);
 }
 
 Result<SymList> attention_sizes(const Call& call) {
   const TensorType &q = call.type("query"), &k = call.type("key"), &v = call.type("value");
   SymList lead = leading(q.sizes);
-  if (!call.flag("enable_gqa")) {
+  if (!grouped(call)) {
     TD_TRY(lead, broadcast_sizes(lead, leading(k.sizes)));
     TD_TRY(lead, broadcast_sizes(lead, leading(v.sizes)));
   }
@@ -112,46 +133,120 @@ Result<SymList> attention_sizes(const Call& call) {
   return lead;
 }
 
+// The call's operands: leading dims broadcast, the scale given or 1 / sqrt(width).
+Result<Attention> attention_of(LoopBuilder& b, const LowerCall& call) {
+  Attention a{.q = call.tensor("query"), .k = call.tensor("key"), .v = call.tensor("value")};
+  a.result = a.q.dtype;
+  a.compute = accumulate_type(a.q.dtype);
+  a.causal = call.flag("is_causal");
+  TD_TRY(SymList lead, attention_sizes(call));
+  lead.resize(lead.size() - 2);
+  if (grouped(call)) {
+    const Sym& heads = a.q.sizes[a.q.sizes.size() - 3];
+    a.k = grouped_heads(b, a.k, heads);
+    a.v = grouped_heads(b, a.v, heads);
+  }
+  auto spread = [&](const LoopValue& x) {
+    SymList sizes = lead;
+    sizes.insert(sizes.end(), x.sizes.end() - 2, x.sizes.end());
+    return b.broadcast(x, sizes);
+  };
+  a.q = spread(a.q), a.k = spread(a.k), a.v = spread(a.v);
+  if (is_tensor(call, "attn_mask")) a.mask = call.tensor("attn_mask");
+  if (call.has("scale")) {
+    a.scale = call.scalar(b, "scale", a.compute);
+  } else if (const Sym& width = a.q.sizes.back(); width.is_constant()) {
+    a.scale = number_expr(b, 1 / std::sqrt(static_cast<double>(width.value())), a.compute);
+  } else {
+    a.scale = b.cvt(b.op(ScalarOp::rsqrt, {b.cvt(b.index(width), DType::f64)}), a.compute);
+  }
+  return a;
+}
+
+// With the logarithms of the rows' sums, as the gradient wants them.
+void add_flash_attention(OpTable& ops) {
+  const std::string name = "aten._scaled_dot_product_flash_attention_for_cpu";
+  lowered(ops, "_scaled_dot_product_flash_attention_for_cpu.default",
+          [](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
+            TD_TRY(Attention a, attention_of(b, call));
+            Attended y = attend(b, call, a);
+            return std::vector<LoopValue>{y.result, y.log_sum};
+          })
+      .random_when([](const Call& call) { return call.number("dropout_p") != 0; })
+      .sample(name + ".default(f32[2,2,3,4], f32[2,2,5,4], f32[2,2,5,4])")
+      .sample(name + ".default(f32[2,2,5,4], f32[2,2,5,4], f32[2,2,5,4], 0.0, True)")
+      .sample(name + ".default(f32[2,2,3,4], f32[2,2,5,4], f32[2,2,5,4], attn_mask=f32[2,1,3,5], scale=0.3)");
+  // With P the weights: dV = P^T dO, dS = P (dO V^T - sum(dO O)) scale, dQ = dS K, dK = dS^T Q.
+  compose(ops, "_scaled_dot_product_flash_attention_for_cpu_backward.default",
+          [](Compose& c) -> Composed {
+            LoopValue q = c.tensor("query"), k = c.tensor("key"), v = c.tensor("value"), grad = c.tensor("grad_out");
+            if (c.call.number("dropout_p") != 0) c.refuse("dropout");
+            if (q.rank() != 4 || !proves_eq(q.sizes[1], k.sizes[1])) c.refuse("heads that share keys");
+            const DType type = accumulate_type(q.dtype), stored = q.dtype;
+            double scale = 0;
+            if (c.call.has("scale"))
+              scale = c.call.number("scale");
+            else if (q.sizes.back().is_constant())
+              scale = 1 / std::sqrt(static_cast<double>(q.sizes.back().value()));
+            else
+              c.refuse("a symbolic width");
+            auto wide = [&](const char* name) { return c.to(c.tensor(name), type); };
+            q = c.to(q, type), k = c.to(k, type), v = c.to(v, type), grad = c.to(grad, type);
+            auto turned = [&](const LoopValue& x) { return c("transpose.int", {x, -2, -1}); };
+            auto product = [&](const LoopValue& x, const LoopValue& y) { return c("matmul.default", {x, y}); };
+            LoopValue scores = c.mul(product(q, turned(k)), scale);
+            LoopBuilder* p = &c.b;
+            std::optional<LoopValue> mask;
+            if (is_tensor(c.call, "attn_mask")) mask = c.b.broadcast(c.tensor("attn_mask"), scores.sizes);
+            const bool causal = c.call.flag("is_causal");
+            LoopValue sums = wide("logsumexp");
+            LoopValue weights = c.b.materialize(c.b.from(type, scores.sizes,
+                                                         [=](const Index& i) {
+                                                           ExprId s = scores.at(i), none = lowest(*p, type);
+                                                           if (mask && is_bool(mask->dtype))
+                                                             s = p->where(mask->at(i), s, none);
+                                                           if (mask && !is_bool(mask->dtype))
+                                                             s = p->add(s, p->cvt(mask->at(i), type));
+                                                           if (causal)
+                                                             s = p->where(p->op(ScalarOp::le, {i[3], i[2]}), s, none);
+                                                           ExprId sum = sums.at({i[0], i[1], i[2]});
+                                                           ExprId w = p->op(ScalarOp::exp, {p->sub(s, sum)});
+                                                           ExprId empty = p->op(ScalarOp::eq, {s, none});
+                                                           return p->where(empty, number_expr(*p, 0, type), w);
+                                                         }),
+                                                ".weights");
+            LoopValue inner = c("sum.dim_IntList", {c.mul(grad, wide("out")), SymList{-1}, true});
+            LoopValue slope = c.mul(c.mul(weights, c.sub(product(grad, turned(v)), inner)), scale);
+            return std::vector<LoopValue>{c.to(product(slope, k), stored), c.to(product(turned(slope), q), stored),
+                                          c.to(product(turned(weights), grad), stored)};
+          })
+      .sample(name +
+              "_backward.default(f32[2,2,3,4], f32[2,2,3,4], f32[2,2,5,4], f32[2,2,5,4], f32[2,2,3,4], f32[2,2,3], "
+              "0.0, False)")
+      .sample(name +
+              "_backward.default(f32[2,2,5,4], f32[2,2,5,4], f32[2,2,5,4], f32[2,2,5,4], f32[2,2,5,4], f32[2,2,5], "
+              "0.0, True, scale=0.3)")
+      .sample(name +
+              "_backward.default(f32[2,2,3,4], f32[2,2,3,4], f32[2,2,5,4], f32[2,2,5,4], f32[2,2,3,4], f32[2,2,3], "
+              "0.0, False, attn_mask=f32[2,1,3,5])");
+}
+
 }  // namespace
 
 void add_attention_ops(OpTable& ops) {
+  add_flash_attention(ops);
   ops.add("aten.scaled_dot_product_attention.default")
       .infer([](const Call& call) -> Types {
-        if (call.number("dropout_p") != 0)
-          return fail(Kind::unsupported_op, "`{}` with dropout (random numbers)", call.op());
         if (call.type("query").rank() < 2) return fail(Kind::bad_graph, "`{}` of a vector", call.op());
         TD_TRY(SymList sizes, attention_sizes(call));
         // Eager's fast path leaves heads and rows swapped in memory, its plain path does not.
         return one(unclaimed_type(call, call.type("query").dtype, sizes));
       })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
-        Attention a{.q = call.tensor("query"), .k = call.tensor("key"), .v = call.tensor("value")};
-        a.result = a.q.dtype;
-        a.compute = accumulate_type(a.q.dtype);
-        a.causal = call.flag("is_causal");
-        TD_TRY(SymList lead, attention_sizes(call));
-        lead.resize(lead.size() - 2);
-        if (call.flag("enable_gqa")) {
-          const Sym& heads = a.q.sizes[a.q.sizes.size() - 3];
-          a.k = grouped_heads(b, a.k, heads);
-          a.v = grouped_heads(b, a.v, heads);
-        }
-        auto spread = [&](const LoopValue& x) {
-          SymList sizes = lead;
-          sizes.insert(sizes.end(), x.sizes.end() - 2, x.sizes.end());
-          return b.broadcast(x, sizes);
-        };
-        a.q = spread(a.q), a.k = spread(a.k), a.v = spread(a.v);
-        if (is_tensor(call, "attn_mask")) a.mask = call.tensor("attn_mask");
-        if (call.has("scale")) {
-          a.scale = call.scalar(b, "scale", a.compute);
-        } else if (const Sym& width = a.q.sizes.back(); width.is_constant()) {
-          a.scale = number_expr(b, 1 / std::sqrt(static_cast<double>(width.value())), a.compute);
-        } else {
-          a.scale = b.cvt(b.op(ScalarOp::rsqrt, {b.cvt(b.index(width), DType::f64)}), a.compute);
-        }
-        return attend(b, a);
+        TD_TRY(Attention a, attention_of(b, call));
+        return attend(b, call, a).result;
       })
+      .random_when([](const Call& call) { return call.number("dropout_p") != 0; })
       .sample("aten.scaled_dot_product_attention.default(f32[2,2,3,4], f32[2,2,5,4], f32[2,2,5,6])")
       .sample("aten.scaled_dot_product_attention.default(f32[2,2,5,4], f32[2,2,5,4], f32[2,2,5,4], none, 0.0, True)")
       .sample("aten.scaled_dot_product_attention.default(f32[2,2,3,4], f32[2,2,5,4], f32[2,2,5,4], bool[2,1,3,5])")

@@ -352,24 +352,6 @@ void add_windows(OpTable& ops) {
         .sample(dims == 2
                     ? "aten.max_unpool2d.default(f32[1,2,2,2], i64[1,2,2,2], [4, 4])"
                     : "aten.max_unpool3d.default(f32[1,2,2,2,2], i64[1,2,2,2,2], [4, 4, 4], [2, 2, 2], [0, 0, 0])");
-  lowered(ops, "max_pool2d_with_indices_backward.default",
-          [](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
-            LoopValue grad = call.tensor("grad_output"), x = call.tensor("self"), indices = call.tensor("indices");
-            const SymList lead(x.sizes.begin(), x.sizes.end() - 2);
-            const Sym planes = product(lead), n = product(SymList(grad.sizes.end() - 2, grad.sizes.end()));
-            const Sym m = product(SymList(x.sizes.end() - 2, x.sizes.end()));
-            LoopBuilder* p = &b;
-            const DType type = register_type(x.dtype);
-            LoopValue places = b.reshape(indices, {planes, n}), values = b.reshape(b.convert(grad, type), {planes, n});
-            LoopValue y = scattered(
-                b, b.full({planes, m}, number_expr(b, 0, type), type), {planes, n},
-                [=](const Index& i) { return checked_index(*p, places.at(i), m); },
-                [=](const Index& i) { return values.at(i); }, Join::add, true);
-            return Values{b.convert(b.reshape(y, x.sizes), x.dtype)};
-          })
-      .sample(
-          "aten.max_pool2d_with_indices_backward.default(f32[1,2,2,2], f32[1,2,4,4], [2, 2], [2, 2], [0, 0], [1, 1], "
-          "False, i64[1,2,2,2])");
   // Windows as columns: out[n, c kh kw, l] = x[n, c, l's window at (kh, kw)], 0 outside; and the sum that undoes it.
   auto counts = [](const Call& call, const SymList& in, SymList& out) {
     const SymList k = call.integers("kernel_size", 2), d = call.integers("dilation", 2),

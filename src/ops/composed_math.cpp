@@ -202,31 +202,58 @@ void add_products(OpTable& ops) {
   compose(ops, "linalg_vecdot.default", [](Compose& c) -> Composed {
     return c("sum.dim_IntList", {c.mul(c["x"], c["y"]), SymList{c.call.integer("dim")}});
   }).sample("aten.linalg_vecdot.default(f32[2,3], f32[2,3])");
-  compose(ops, "tensordot.default", [](Compose& c) -> Composed {
-    LoopValue x = c.tensor("self"), y = c.tensor("other");
-    auto split = [&](const LoopValue& v, const char* name, bool last, SymList& free) {
-      std::vector<bool> summed(at(v.rank()));
-      SymList order, inner;
-      Sym outer = 1, k = 1;
-      for (const Sym& d : c.call.integers(name)) {
-        const int64_t dim = d.value() < 0 ? d.value() + v.rank() : d.value();
-        summed[at(dim)] = true;
-        inner.push_back(dim);
-        k *= v.sizes[at(dim)];
-      }
-      for (int64_t d = 0; d < v.rank(); ++d)
-        if (!summed[at(d)]) {
-          order.push_back(d);
-          free.push_back(v.sizes[at(d)]);
-          outer *= v.sizes[at(d)];
+  compose(
+      ops, "tensordot.default",
+      [](Compose& c) -> Composed {
+        LoopValue x = c.tensor("self"), y = c.tensor("other");
+        // A size of one repeats: the other's dim is summed first.
+        const SymList dims_x = c.call.integers("dims_self"), dims_y = c.call.integers("dims_other");
+        for (size_t i = 0; i < dims_x.size(); ++i) {
+          auto size = [](const LoopValue& v, const Sym& d) {
+            return v.sizes[at(d.value() < 0 ? d.value() + v.rank() : d.value())];
+          };
+          const bool one_x = is_one(size(x, dims_x[i])), one_y = is_one(size(y, dims_y[i]));
+          if (one_x && !one_y) y = c("sum.dim_IntList", {y, SymList{dims_y[i]}, true});
+          if (one_y && !one_x) x = c("sum.dim_IntList", {x, SymList{dims_x[i]}, true});
         }
-      order.insert(last ? order.end() : order.begin(), inner.begin(), inner.end());
-      return c("reshape.default", {c("permute.default", {v, order}), last ? SymList{outer, k} : SymList{k, outer}});
-    };
-    SymList sizes;
-    LoopValue a = split(x, "dims_self", true, sizes), b = split(y, "dims_other", false, sizes);
-    return c("reshape.default", {c("mm.default", {a, b}), sizes});
-  }).sample("aten.tensordot.default(f32[2,3,4], f32[4,3,5], [1, 2], [1, 0])");
+        auto split = [&](const LoopValue& v, const char* name, bool last, SymList& free) {
+          std::vector<bool> summed(at(v.rank()));
+          SymList order, inner;
+          Sym outer = 1, k = 1;
+          for (const Sym& d : c.call.integers(name)) {
+            const int64_t dim = d.value() < 0 ? d.value() + v.rank() : d.value();
+            summed[at(dim)] = true;
+            inner.push_back(dim);
+            k *= v.sizes[at(dim)];
+          }
+          for (int64_t d = 0; d < v.rank(); ++d)
+            if (!summed[at(d)]) {
+              order.push_back(d);
+              free.push_back(v.sizes[at(d)]);
+              outer *= v.sizes[at(d)];
+            }
+          order.insert(last ? order.end() : order.begin(), inner.begin(), inner.end());
+          return c("reshape.default", {c("permute.default", {v, order}), last ? SymList{outer, k} : SymList{k, outer}});
+        };
+        SymList sizes;
+        LoopValue a = split(x, "dims_self", true, sizes), b = split(y, "dims_other", false, sizes);
+        return c("reshape.default", {c("mm.default", {a, b}), sizes});
+      })
+      .sample("aten.tensordot.default(f32[2,3,4], f32[4,3,5], [1, 2], [1, 0])")
+      .sample("aten.tensordot.default(f32[1,1,1], f32[2,1,2], [0, 1], [2, 0])");
+  // The sum of products of three tensors, each repeated along dims of its own.
+  compose(ops, "_trilinear.default", [](Compose& c) -> Composed {
+    const char* names[][2] = {{"i1", "expand1"}, {"i2", "expand2"}, {"i3", "expand3"}};
+    Values factors;
+    for (const auto& [name, dims] : names) {
+      LoopValue x = c.tensor(name);
+      for (const Sym& d : c.call.integers(dims)) x = c("unsqueeze.default", {x, d});
+      factors.push_back(x);
+    }
+    LoopValue y = c.mul(c.mul(factors[0], factors[1]), factors[2]);
+    const SymList summed = c.call.integers("sumdim");
+    return summed.empty() ? y : c("sum.dim_IntList", {y, summed});
+  }).sample("aten._trilinear.default(f32[2,3], f32[4,3,5], f32[2,5], [1, 3], [0], [1, 2], [2, 3])");
   // Columns x^0, x^1, …
   compose(ops, "linalg_vander.default", [](Compose& c) -> Composed {
     LoopValue x = c.tensor("x");

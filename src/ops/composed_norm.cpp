@@ -39,7 +39,7 @@ void add_slope(OpTable& ops, const std::string& name, const char* grad, const ch
                Factor factor) {
   lowered(ops, name + ".default", [=](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
     LoopValue g = call.tensor(grad), x = call.tensor(input);
-    const DType result = promote(g.dtype, x.dtype), type = register_type(result);
+    const DType result = float_dtype(promote(g.dtype, x.dtype)), type = register_type(result);
     TD_TRY(SymList sizes, broadcast_sizes(g.sizes, x.sizes));
     LoopBuilder* p = &b;
     auto kept = std::make_shared<LowerCall>(call);
@@ -122,7 +122,7 @@ void add_slopes(OpTable& ops) {
               ExprId h = b.op(ScalarOp::tanh, {soft});
               return b.add(h, b.mul(b.mul(x, s), b.sub(num(b, 1, t), b.mul(h, h))));
             });
-  add_slope(ops, "native_dropout_backward", "grad_output", "mask", "(f32[4,5], bool[4,5], 2.0)",
+  add_slope(ops, "native_dropout_backward", "grad_output", "mask", "(i64[4,5], bool[4,5], 2.0)",
             [=](const Call& call, LoopBuilder& b, DType t, ExprId mask) {
               return b.mul(mask, num(b, call.number("scale"), t));
             });

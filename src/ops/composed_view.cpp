@@ -98,16 +98,22 @@ void add_ranks(OpTable& ops) {
       .view()
       .sample("aten.linalg_diagonal.default(f32[2,3,4], offset=1)");
   // Sums over what broadcasting to self's shape would repeat.
-  compose(ops, "sum_to_size.default", [](Compose& c) -> Composed {
-    LoopValue x = c.tensor("self");
-    SymList wanted = c.call.integers("size"), dims;
-    const size_t added = x.sizes.size() - wanted.size();
-    for (size_t d = 0; d < x.sizes.size(); ++d)
-      if (d < added || (is_one(wanted[d - added]) && !is_one(x.sizes[d]))) dims.push_back(static_cast<int64_t>(d));
-    if (dims.empty()) return x;
-    LoopValue sum = c("sum.dim_IntList", {x, dims, true}, {{"dtype", x.dtype}});
-    return c("reshape.default", {sum, wanted});
-  }).sample("aten.sum_to_size.default(f32[2,3,4], [3, 1])");
+  compose(ops, "sum_to_size.default",
+          [](Compose& c) -> Composed {
+            LoopValue x = c.tensor("self");
+            SymList wanted = c.call.integers("size"), dims;
+            const size_t added = x.sizes.size() - wanted.size();
+            for (size_t d = 0; d < x.sizes.size(); ++d)
+              if (d < added || (is_one(wanted[d - added]) && !is_one(x.sizes[d])))
+                dims.push_back(static_cast<int64_t>(d));
+            if (wanted.empty()) return c("sum.default", {x});
+            if (dims.empty()) return x;
+            LoopValue sum = c("sum.dim_IntList", {x, dims, true});
+            return c("reshape.default", {sum, wanted});
+          })
+      .sample("aten.sum_to_size.default(f32[2,3,4], [3, 1])")
+      .sample("aten.sum_to_size.default(bool[], [])")
+      .sample("aten.sum_to_size.default(i32[2,3], [3])");
 }
 
 void add_flips(OpTable& ops) {

@@ -1,7 +1,6 @@
-// Reading an image at computed coordinates: grid sampling in two and three dims, and resizing with antialiasing.
+// Reading an image at computed coordinates: grid sampling in two and three dims.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "base/check.h"
 #include "ops/compose.h"
@@ -15,7 +14,7 @@ namespace {
 using Values = std::vector<LoopValue>;
 
 // Coordinates along one dim of size n, in f32 or f64.
-struct Axis {
+struct GridAxis {
   LoopBuilder* p;
   DType type;
   Sym n;
@@ -43,26 +42,46 @@ struct Axis {
     ExprId y = p->where(even, p->add(extra, low), p->add(p->sub(span, extra), low));
     return p->where(op(ScalarOp::le, span, num(0)), num(0), y);
   }
+  // How fast the padded place moves with the coordinate: 0 where it is clipped, -1 where it is reflected.
+  ExprId clipped_slope(ExprId x) const {
+    ExprId inside = p->op(ScalarOp::land, {op(ScalarOp::gt, x, num(0)), op(ScalarOp::lt, x, p->sub(size(), num(1)))});
+    return p->where(inside, num(1), num(0));
+  }
+  ExprId reflected_slope(ExprId x) const {
+    ExprId low = num(align ? 0 : -0.5), span = align ? p->sub(size(), num(1)) : size(), from = p->sub(x, low);
+    ExprId flips = p->op(ScalarOp::floor, {p->div(p->op(ScalarOp::abs, {from}), span)});
+    ExprId even = op(ScalarOp::eq, op(ScalarOp::fmod, flips, num(2)), num(0));
+    ExprId side = p->where(op(ScalarOp::lt, from, num(0)), num(-1), num(1));
+    ExprId slope = p->where(even, side, p->op(ScalarOp::neg, {side}));
+    return p->where(op(ScalarOp::le, span, num(0)), num(0), slope);
+  }
+  ExprId padded_slope(ExprId x) const {
+    if (padding == 0) return num(1);
+    return padding == 1 ? clipped_slope(x) : p->mul(clipped_slope(reflected(x)), reflected_slope(x));
+  }
+  // Of the coordinate in elements by the one in [-1, 1].
+  ExprId unnormalised_slope() const { return p->mul(align ? p->sub(size(), num(1)) : size(), num(0.5)); }
   ExprId padded(ExprId x) const {
     if (padding == 1) return clipped(x);
     return padding == 2 ? clipped(reflected(x)) : x;
   }
 };
 
-// An element's place along one dim and its weight; a place outside counts as 0.
-struct Tap {
-  ExprId place, weight;
+// An element's place along one dim, its weight, and how that moves with the coordinate; a place outside counts as 0.
+struct GridTap {
+  ExprId place, weight, slope;
 };
 
-std::vector<Tap> taps_of(const Axis& a, ExprId g, int64_t mode) {
+std::vector<GridTap> grid_taps(const GridAxis& a, ExprId g, int64_t mode) {
   LoopBuilder& b = *a.p;
   ExprId x = a.unnormalised(g);
   auto whole = [&](ExprId v) { return b.cvt(v, DType::i64); };
-  if (mode == 1) return {{whole(b.op(ScalarOp::round, {a.padded(x)})), a.num(1)}};
+  if (mode == 1) return {{whole(b.op(ScalarOp::round, {a.padded(x)})), a.num(1), a.num(0)}};
   if (mode == 0) {
+    ExprId slope = b.mul(a.padded_slope(x), a.unnormalised_slope());
     x = a.padded(x);
     ExprId low = b.op(ScalarOp::floor, {x}), t = b.sub(x, low);
-    return {{whole(low), b.sub(a.num(1), t)}, {whole(b.add(low, a.num(1))), t}};
+    return {{whole(low), b.sub(a.num(1), t), b.op(ScalarOp::neg, {slope})}, {whole(b.add(low, a.num(1))), t, slope}};
   }
   // Keys' cubic with a = -0.75; each of the four places is padded by itself.
   ExprId low = b.op(ScalarOp::floor, {x}), t = b.sub(x, low);
@@ -76,31 +95,55 @@ std::vector<Tap> taps_of(const Axis& a, ExprId g, int64_t mode) {
   };
   ExprId u = b.sub(a.num(1), t);
   ExprId weights[] = {far(b.add(t, a.num(1))), near(t), near(u), far(b.add(u, a.num(1)))};
-  std::vector<Tap> taps;
-  for (int i = 0; i < 4; ++i) taps.push_back({whole(a.padded(b.add(low, a.num(i - 1)))), weights[i]});
+  std::vector<GridTap> taps;
+  // d/dt of near: (3 (a+2) t - 2 (a+3)) t, of far: (3a t - 10a) t + 8a; the taps at and before t move against u.
+  auto near_slope = [&](ExprId v) { return b.mul(b.sub(b.mul(a.num(3 * (k + 2)), v), a.num(2 * (k + 3))), v); };
+  auto far_slope = [&](ExprId v) {
+    return b.add(b.mul(b.sub(b.mul(a.num(3 * k), v), a.num(10 * k)), v), a.num(8 * k));
+  };
+  auto negative = [&](ExprId v) { return b.op(ScalarOp::neg, {v}); };
+  ExprId slopes[] = {far_slope(b.add(t, a.num(1))), near_slope(t), negative(near_slope(u)),
+                     negative(far_slope(b.add(u, a.num(1))))};
+  for (int i = 0; i < 4; ++i)
+    taps.push_back({whole(a.padded(b.add(low, a.num(i - 1)))), weights[i], b.mul(slopes[i], a.unnormalised_slope())});
   return taps;
+}
+
+// The taps of every dim of the input, at one point (n, then its place in the grid).
+std::vector<std::vector<GridTap>> taps_at(LoopBuilder& b, const Call& call, const LoopValue& x, const LoopValue& grid,
+                                          Index point) {
+  const DType type = register_type(x.dtype);
+  const size_t dims = x.sizes.size() - 2;
+  std::vector<std::vector<GridTap>> taps;
+  point.emplace_back();
+  for (size_t d = 0; d < dims; ++d) {
+    // The grid names the last dim first.
+    point.back() = int_expr(b, static_cast<int64_t>(dims - 1 - d));
+    const GridAxis axis{&b, type, x.sizes[2 + d], call.constant("padding_mode"), call.flag("align_corners")};
+    taps.push_back(grid_taps(axis, b.cvt(grid.at(point), type), call.constant("interpolation_mode")));
+  }
+  return taps;
+}
+
+ExprId is_inside(LoopBuilder& b, ExprId place, const Sym& size) {
+  return b.op(ScalarOp::land,
+              {b.op(ScalarOp::le, {int_expr(b, 0), place}), b.op(ScalarOp::lt, {place, b.index(size)})});
 }
 
 Result<Values> grid_sample(LoopBuilder& b, const LowerCall& call) {
   LoopValue x = call.tensor("input"), grid = call.tensor("grid");
   const size_t dims = x.sizes.size() - 2;
-  const int64_t mode = call.constant("interpolation_mode"), padding = call.constant("padding_mode");
+  const int64_t mode = call.constant("interpolation_mode");
   if (mode == 2 && dims != 2) return fail(Kind::unsupported_op, "`{}`: cubic in three dims", call.op());
-  const bool align = call.flag("align_corners");
   const DType type = register_type(x.dtype);
   LoopBuilder* p = &b;
+  auto kept = std::make_shared<LowerCall>(call);
   SymList sizes{x.sizes[0], x.sizes[1]};
   sizes.insert(sizes.end(), grid.sizes.begin() + 1, grid.sizes.end() - 1);
   return Values{b.from(x.dtype, sizes, [=](const Index& i) {
-    std::vector<std::vector<Tap>> taps;
-    for (size_t d = 0; d < dims; ++d) {
-      Index gi{i[0]};
-      gi.insert(gi.end(), i.begin() + 2, i.end());
-      // The grid names the last dim first.
-      gi.push_back(int_expr(*p, static_cast<int64_t>(dims - 1 - d)));
-      const Axis axis{p, type, x.sizes[2 + d], padding, align};
-      taps.push_back(taps_of(axis, p->cvt(grid.at(gi), type), mode));
-    }
+    Index point{i[0]};
+    point.insert(point.end(), i.begin() + 2, i.end());
+    const auto taps = taps_at(*p, *kept, x, grid, point);
     std::vector<size_t> at(dims, 0);
     ExprId sum;
     for (;;) {
@@ -108,9 +151,8 @@ Result<Values> grid_sample(LoopBuilder& b, const LowerCall& call) {
       std::vector<ExprId> inside;
       ExprId weight;
       for (size_t d = 0; d < dims; ++d) {
-        const Tap& tap = taps[d][at[d]];
-        inside.push_back(p->op(ScalarOp::le, {int_expr(*p, 0), tap.place}));
-        inside.push_back(p->op(ScalarOp::lt, {tap.place, p->index(x.sizes[2 + d])}));
+        const GridTap& tap = taps[d][at[d]];
+        inside.push_back(is_inside(*p, tap.place, x.sizes[2 + d]));
         xi.push_back(tap.place);
         weight = weight.valid() ? p->mul(weight, tap.weight) : tap.weight;
       }
@@ -125,109 +167,93 @@ Result<Values> grid_sample(LoopBuilder& b, const LowerCall& call) {
   })};
 }
 
-// ------------------------------------------------------------------------------------------------------ antialiasing
-
-double filter(double x, bool cubic) {
-  x = std::fabs(x);
-  if (!cubic) return x < 1 ? 1 - x : 0;
-  const double a = -0.5;
-  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-  return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
-}
-
-// One dim resized: each element a weighted mean of those that its widened filter covers.
-LoopValue resized(LoopBuilder& b, const LoopValue& x, int64_t dim, int64_t out, std::optional<double> factor,
-                  bool align, bool cubic) {
-  const size_t d = static_cast<size_t>(dim);
-  const int64_t in = x.sizes[d].value();
-  const double n = static_cast<double>(in), m = static_cast<double>(out);
-  const double scale = align ? (out > 1 ? (n - 1) / (m - 1) : 0) : factor && *factor > 0 ? 1 / *factor : n / m;
-  const double wide = std::max(scale, 1.0), support = (cubic ? 2 : 1) * wide;
-  std::vector<int64_t> starts;
-  std::vector<std::vector<double>> weights;
-  size_t most = 1;
-  for (int64_t i = 0; i < out; ++i) {
-    const double center = scale * (static_cast<double>(i) + 0.5);
-    const int64_t low = std::max<int64_t>(static_cast<int64_t>(center - support + 0.5), 0);
-    const int64_t high = std::min<int64_t>(static_cast<int64_t>(center + support + 0.5), in);
-    std::vector<double> row;
-    double total = 0;
-    for (int64_t j = low; j < high; ++j)
-      total += row.emplace_back(filter((static_cast<double>(j) - center + 0.5) / wide, cubic));
-    for (double& w : row) w = total != 0 ? w / total : w;
-    starts.push_back(std::min(low, in - 1));
-    weights.push_back(row);
-    most = std::max(most, row.size());
-  }
-  LoopBuilder* p = &b;
+// Of the image: each point's gradient, weighted, added at its taps. Of the grid: the sum over channels and taps of what
+// moves with the coordinate.
+Result<Values> grid_sample_backward(LoopBuilder& b, const LowerCall& call) {
+  LoopValue grad = call.tensor("grad_output"), x = call.tensor("input"), grid = call.tensor("grid");
+  const size_t dims = x.sizes.size() - 2;
+  const int64_t mode = call.constant("interpolation_mode");
+  if (mode == 2 && dims != 2) return fail(Kind::unsupported_op, "`{}`: cubic in three dims", call.op());
   const DType type = register_type(x.dtype);
-  // Tables as constants, one element after another.
-  auto table = [&](DType dtype, size_t columns, auto number) {
-    LoopTensor t;
-    t.name = format("table{}", b.loops().tensors.size());
-    t.kind = TensorKind::constant;
-    t.dtype = dtype;
-    t.sizes = {out, static_cast<int64_t>(columns)};
-    t.strides = contiguous_strides(t.sizes);
-    const auto bytes = static_cast<size_t>(dtype_bytes(dtype));
-    t.data.resize(static_cast<size_t>(out) * columns * bytes);
-    for (size_t i = 0; i < static_cast<size_t>(out); ++i)
-      for (size_t j = 0; j < columns; ++j) number(i, j, &t.data[(i * columns + j) * bytes]);
-    return b.read(b.loops().add(std::move(t)));
+  LoopBuilder* p = &b;
+  auto kept = std::make_shared<LowerCall>(call);
+  const SymList points(grid.sizes.begin() + 1, grid.sizes.end() - 1), image(x.sizes.begin() + 2, x.sizes.end());
+  const int64_t each = mode == 0 ? 2 : mode == 1 ? 1 : 4;
+  const SymList choice(dims, Sym(each));
+  int64_t count = 1;
+  for (size_t d = 0; d < dims; ++d) count *= each;
+  // One tap a dim, chosen by its number.
+  struct Chosen {
+    Index place;
+    std::vector<ExprId> weights, slopes;
+    ExprId inside;
   };
-  LoopValue first = table(DType::i64, 1, [&](size_t i, size_t, std::byte* to) { std::memcpy(to, &starts[i], 8); });
-  LoopValue weight = table(type, most, [&](size_t i, size_t j, std::byte* to) {
-    const double w = j < weights[i].size() ? weights[i][j] : 0;
-    const float single = static_cast<float>(w);
-    if (type == DType::f64)
-      std::memcpy(to, &w, 8);
-    else
-      std::memcpy(to, &single, 4);
-  });
-  SymList sizes = x.sizes;
-  sizes[d] = out;
-  const Sym taps = static_cast<int64_t>(most);
-  SymList all = sizes;
-  all.push_back(taps);
-  LoopValue terms = b.from(type, all, [=](const Index& i) {
-    Index xi(i.begin(), i.end() - 1);
-    ExprId place = p->add(first.at({i[d], int_expr(*p, 0)}), i.back());
-    xi[d] = p->op(ScalarOp::min, {place, int_expr(*p, in - 1)});
-    return p->mul(p->cvt(x.at(xi), type), weight.at({i[d], i.back()}));
-  });
-  return b.reduce(ReduceOp::sum, terms, {static_cast<int64_t>(all.size()) - 1}, false, type, type,
-                  format(".axis{}", dim));
-}
-
-void add_antialiased(OpTable& ops) {
-  for (bool cubic : {false, true})
-    for (bool vec : {false, true}) {
-      const std::string name = format("_upsample_{}2d_aa.{}", cubic ? "bicubic" : "bilinear", vec ? "vec" : "default");
-      lowered(ops, name, [=](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
-        LoopValue x = call.tensor(vec ? "input" : "self");
-        if (!is_float(x.dtype)) return fail(Kind::unsupported_op, "`{}` of {}", call.op(), dtype_name(x.dtype));
-        if (!x.sizes[2].is_constant() || !x.sizes[3].is_constant())
-          return fail(Kind::unsupported_op, "`{}` of a symbolic size", call.op());
-        std::optional<double> factors[2];
-        if (vec && call.has("scale_factors")) {
-          const Arg& arg = call.arg("scale_factors");
-          for (size_t d = 0; d < 2; ++d)
-            factors[d] = std::holds_alternative<std::vector<double>>(arg)
-                             ? std::get<std::vector<double>>(arg).at(d)
-                             : static_cast<double>(std::get<SymList>(arg).at(d).value());
-        }
-        if (!vec && call.has("scales_h")) factors[0] = call.number("scales_h");
-        if (!vec && call.has("scales_w")) factors[1] = call.number("scales_w");
-        int64_t out[2];
-        for (size_t d = 0; d < 2; ++d)
-          out[d] = call.has("output_size") ? call.integers("output_size", 2)[d].value()
-                                           : static_cast<int64_t>(std::floor(
-                                                 static_cast<double>(x.sizes[2 + d].value()) * factors[d].value_or(1)));
-        const bool align = call.flag("align_corners");
-        LoopValue y = resized(b, x, 3, out[1], factors[1], align, cubic);
-        return Values{b.convert(resized(b, y, 2, out[0], factors[0], align, cubic), x.dtype)};
-      }).sample("aten." + name + (vec ? "(f32[1,2,6,7], [3, 10], False, none)" : "(f32[1,2,6,7], [3, 10], False)"));
+  auto chosen = [=](const Index& point, ExprId number) {
+    const auto taps = taps_at(*p, *kept, x, grid, point);
+    const Index which = p->unflatten(number, choice);
+    Chosen c;
+    std::vector<ExprId> inside;
+    for (size_t d = 0; d < dims; ++d) {
+      GridTap tap = taps[d][0];
+      for (size_t k = 1; k < taps[d].size(); ++k) {
+        ExprId is = p->op(ScalarOp::eq, {which[d], int_expr(*p, static_cast<int64_t>(k))});
+        tap = {p->where(is, taps[d][k].place, tap.place), p->where(is, taps[d][k].weight, tap.weight),
+               p->where(is, taps[d][k].slope, tap.slope)};
+      }
+      c.place.push_back(tap.place);
+      c.weights.push_back(tap.weight);
+      c.slopes.push_back(tap.slope);
+      inside.push_back(is_inside(*p, tap.place, image[d]));
     }
+    c.inside = all_of(*p, inside);
+    return c;
+  };
+  const Sym samples = x.sizes[0], channels = x.sizes[1], n = product(points), taps = count;
+  SymList grads{samples * channels};
+  grads.push_back(n);
+  LoopValue flat = b.reshape(grad, grads);
+  auto point_of = [=](ExprId sample, ExprId place) {
+    Index point = p->unflatten(place, points);
+    point.insert(point.begin(), sample);
+    return point;
+  };
+  auto split = [=](const Index& i) { return p->unflatten(i[1], {n, taps}); };
+  LoopValue image_grad = scattered(
+      b, b.full({samples * channels, product(image)}, number_expr(b, 0, type), type), {samples * channels, n * taps},
+      [=](const Index& i) {
+        const Index s = split(i);
+        const Chosen c = chosen(point_of(p->op(ScalarOp::floordiv, {i[0], p->index(channels)}), s[0]), s[1]);
+        return p->where(c.inside, p->linear(c.place, image), int_expr(*p, -1));
+      },
+      [=](const Index& i) {
+        const Index s = split(i);
+        const Chosen c = chosen(point_of(p->op(ScalarOp::floordiv, {i[0], p->index(channels)}), s[0]), s[1]);
+        ExprId v = p->cvt(flat.at({i[0], s[0]}), type);
+        for (ExprId w : c.weights) v = p->mul(v, w);
+        return v;
+      },
+      Join::add, true, ".image");
+  SymList terms_sizes = {samples, n, grid.sizes.back(), channels, taps};
+  LoopValue terms = b.from(type, terms_sizes, [=](const Index& i) {
+    const Chosen c = chosen(point_of(i[0], i[1]), i[4]);
+    Index xi{i[0], i[3]};
+    xi.insert(xi.end(), c.place.begin(), c.place.end());
+    ExprId value = p->where(c.inside, p->cvt(x.at(xi), type), number_expr(*p, 0, type));
+    ExprId g = p->cvt(flat.at({p->add(p->mul(i[0], p->index(channels)), i[3]), i[1]}), type);
+    // The coordinate's number counts from the last dim.
+    ExprId moved;
+    for (size_t d = 0; d < dims; ++d) {
+      ExprId w = c.slopes[d];
+      for (size_t e = 0; e < dims; ++e)
+        if (e != d) w = p->mul(w, c.weights[e]);
+      ExprId is = p->op(ScalarOp::eq, {i[2], int_expr(*p, static_cast<int64_t>(dims - 1 - d))});
+      moved = moved.valid() ? p->where(is, w, moved) : w;
+    }
+    return p->mul(p->mul(g, value), moved);
+  });
+  LoopValue grid_grad = b.reduce(ReduceOp::sum, terms, {3, 4}, false, type, type, ".grid");
+  return Values{b.convert(b.reshape(image_grad, x.sizes), x.dtype),
+                b.convert(b.reshape(grid_grad, grid.sizes), grid.dtype)};
 }
 
 }  // namespace
@@ -241,7 +267,14 @@ void add_grid_ops(OpTable& ops) {
       for (const char* modes : {"0, 0, False", "1, 1, True", "2, 2, False", "0, 2, True"})
         row.sample(format("aten.{}.default(f32[1,2,4,5], f32[1,3,2,2], {})", name, modes));
   }
-  add_antialiased(ops);
+  OpRow& flat = lowered(ops, "grid_sampler_2d_backward.default", grid_sample_backward);
+  for (const char* modes : {"0, 0, False", "0, 1, True", "0, 2, False", "1, 0, True", "2, 0, False", "2, 2, True"})
+    flat.sample(format(
+        "aten.grid_sampler_2d_backward.default(f32[1,2,3,2], f32[1,2,4,5], f32[1,3,2,2], {}, [True, True])", modes));
+  lowered(ops, "grid_sampler_3d_backward.default", grid_sample_backward)
+      .sample(
+          "aten.grid_sampler_3d_backward.default(f32[2,2,3,2,1], f32[2,2,4,5,3], f32[2,3,2,1,3], 0, 2, True, [True, "
+          "True])");
 }
 
 }  // namespace toroid

@@ -274,7 +274,13 @@ ExprId in_bag(LoopBuilder& b, const Bags& bags, ExprId bag, ExprId at) {
   return b.op(ScalarOp::land, {inside, b.op(ScalarOp::lnot, {is_padding})});
 }
 
-LoopValue embedding_bag(LoopBuilder& b, const Bags& bags) {
+struct BagResults {
+  LoopValue sums;
+  LoopValue sizes;    // without padding
+  LoopValue highest;  // of each bag and column, the row with the maximum; mode 2
+};
+
+BagResults embedding_bag(LoopBuilder& b, const Bags& bags) {
   LoopBuilder* p = &b;
   DType dtype = bags.weight.dtype, compute = accumulate_type(dtype);
   Sym n = bags.indices.sizes[0], width = bags.weight.sizes[1];
@@ -286,16 +292,28 @@ LoopValue embedding_bag(LoopBuilder& b, const Bags& bags) {
     return p->where(in_bag(*p, bags, i[0], i[1]), value, neutral);
   });
   LoopValue total = b.reduce(bags.mode == 2 ? ReduceOp::max : ReduceOp::sum, rows, {1}, false, compute, compute, "");
-  if (bags.mode == 0) return map1(b, total, compute, dtype, [](ExprId v) { return v; });
   LoopValue members =
       b.from(compute, {bags.count, n}, [=](const Index& i) { return p->cvt(in_bag(*p, bags, i[0], i[1]), compute); });
   LoopValue size = b.reduce(ReduceOp::sum, members, {1}, true, compute, compute, ".size");
-  return b.map({total, size}, total.sizes, compute, dtype, [=](const std::vector<ExprId>& v) {
+  BagResults results{.sizes = b.squeeze(size, 1)};
+  if (bags.mode == 0) {
+    results.sums = map1(b, total, compute, dtype, [](ExprId v) { return v; });
+    return results;
+  }
+  results.sums = b.map({total, size}, total.sizes, compute, dtype, [=](const std::vector<ExprId>& v) {
     // An empty bag is 0.
     ExprId zero = number_expr(*p, 0, compute);
     ExprId empty = p->op(ScalarOp::eq, {v[1], zero});
     return p->where(empty, zero, bags.mode == 1 ? p->div(v[0], v[1]) : v[0]);
   });
+  if (bags.mode == 2) {
+    LoopValue best = b.reduce(ReduceOp::argmax, rows, {1}, false, compute, DType::i64, ".best");
+    results.highest = b.from(DType::i64, best.sizes, [=](const Index& i) {
+      ExprId empty = p->op(ScalarOp::eq, {results.sizes.at({i[0]}), number_expr(*p, 0, compute)});
+      return p->where(empty, int_expr(*p, 0), p->cvt(bags.indices.at({best.at(i)}), DType::i64));
+    });
+  }
+  return results;
 }
 
 Sym bag_count(const Call& call) {
@@ -303,7 +321,8 @@ Sym bag_count(const Call& call) {
   return call.flag("include_last_offset") ? n - 1 : n;
 }
 
-// The other results (offset2bag, bag_size, max_indices) serve the gradient: only their sizes are right here.
+// The other results serve the gradient: offset2bag, the bag of each index, which eager leaves out where its fast path
+// needs none; bag_size; max_indices.
 std::vector<TensorType> side_results(const Call& call) {
   const TensorType &w = call.type("weight"), &indices = call.type("indices"), &offsets = call.type("offsets");
   int64_t mode = call.constant("mode");
@@ -336,10 +355,17 @@ void add_bags(OpTable& ops) {
           if (has_padding && bags.padding.is_constant() && bags.padding.value() < -1)
             bags.padding += bags.weight.sizes[0];
           if (is_tensor(call, "per_sample_weights")) bags.scales = call.tensor("per_sample_weights");
-          std::vector<LoopValue> out{embedding_bag(b, bags)};
-          for (const TensorType& side : side_results(call))
-            out.push_back(b.full(side.sizes, number_expr(b, 0, side.dtype), side.dtype));
-          return out;
+          BagResults results = embedding_bag(b, bags);
+          std::vector<TensorType> sides = side_results(call);
+          LoopBuilder* p = &b;
+          LoopValue begun = b.from(DType::i64, {sides[0].sizes[0], bags.offsets.sizes[0]}, [=](const Index& i) {
+            return p->cvt(p->op(ScalarOp::le, {p->cvt(bags.offsets.at({i[1]}), DType::i64), i[0]}), DType::i64);
+          });
+          LoopValue place = b.reduce(ReduceOp::sum, begun, {1}, false, DType::i64, DType::i64, ".bags");
+          place = map1(b, place, DType::i64, sides[0].dtype, [p](ExprId v) { return p->sub(v, int_expr(*p, 1)); });
+          LoopValue sizes = b.convert(results.sizes, sides[1].dtype);
+          return std::vector<LoopValue>{results.sums, place, sizes,
+                                        bags.mode == 2 ? b.convert(results.highest, sides[2].dtype) : sizes};
         })
         .sample(format("aten.{}(f32[5,3], i64[7], i64[3], False, 1, False, none, False{})", form,
                        std::string(form).ends_with("bag.default") && *form == 'e' ? "" : ", 1"));

@@ -336,6 +336,7 @@ void add_repeats(OpTable& ops) {
           Index xi = i;
           for (size_t k = 0; k < dims.size(); ++k) {
             size_t d = at(dims[k].value() < 0 ? dims[k].value() + rank : dims[k].value());
+            if (is_zero(x.sizes[d])) continue;
             // A position is below n, so that one choice does what the remainder would.
             Sym shift = mod(shifts[k], x.sizes[d]);
             ExprId back = p->sub(xi[d], p->index(shift));
@@ -347,7 +348,8 @@ void add_repeats(OpTable& ops) {
         return flat ? b.reshape(y, shape) : y;
       })
       .sample("aten.roll.default(f32[4,5], [1, -2], [0, 1])")
-      .sample("aten.roll.default(f32[4,5], 3)");
+      .sample("aten.roll.default(f32[4,5], 3)")
+      .sample("aten.roll.default(f32[2,0], [1], [1])");
   for (bool up : {true, false}) {
     std::string name = up ? "aten.pixel_shuffle.default" : "aten.pixel_unshuffle.default";
     const char* arg = up ? "upscale_factor" : "downscale_factor";

@@ -369,6 +369,9 @@ TensorId LoopBuilder::compute(DType dtype, const SymList& sizes, const std::func
 
 LoopValue LoopBuilder::reduce(ReduceOp reduce_op, const LoopValue& x, std::vector<int64_t> dims, bool keepdim,
                               DType compute_type, DType result, const std::string& suffix) {
+  // Of truths the greatest is "any", the least "all".
+  if (is_bool(compute_type) && reduce_op == ReduceOp::max) reduce_op = ReduceOp::any;
+  if (is_bool(compute_type) && reduce_op == ReduceOp::min) reduce_op = ReduceOp::all;
   std::vector<bool> reduced(x.sizes.size(), dims.empty());
   for (int64_t dim : dims) reduced[static_cast<size_t>(wrap_dim(dim, x.rank()))] = true;
   const bool logical = reduce_op == ReduceOp::any || reduce_op == ReduceOp::all;

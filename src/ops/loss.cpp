@@ -159,6 +159,60 @@ TensorType nll_type(const Call& call) {
   return contiguous_type(call, dtype, call.constant("reduction") == 0 ? call.type("target").sizes : SymList{});
 }
 
+int64_t class_dim(const SymList& sizes) { return sizes.size() == 1 ? 0 : 1; }
+// The target names a share for every class instead of one class.
+bool class_shares(const Call& call) {
+  const TensorType &x = call.type("self"), &target = call.type("target");
+  return is_float(target.dtype) && target.rank() == x.rank();
+}
+
+// log softmax, then the likelihood of the target's class, or the mean of all classes' by their shares. Smoothing mixes
+// in every class equally.
+Result<LoopValue> cross_entropy(LoopBuilder& b, const LowerCall& call) {
+  LoopValue x = call.tensor("self"), target = call.tensor("target");
+  const DType compute = accumulate_type(x.dtype);
+  const int64_t dim = class_dim(x.sizes), reduction = call.constant("reduction");
+  const double smoothing = call.number("label_smoothing");
+  LoopValue logs = softmax(b, x, dim, compute, true);
+  const bool shares = class_shares(call);
+  if (!shares && smoothing == 0) return nll(b, call, logs, reduction, x.dtype)[0];
+  const Sym classes = x.sizes[static_cast<size_t>(dim)];
+  std::optional<LoopValue> weight;
+  if (is_tensor(call, "weight")) weight = call.tensor("weight");
+  LoopBuilder* p = &b;
+  auto num = [p, compute](double v) { return number_expr(*p, v, compute); };
+  ExprId count = p->cvt(p->index(classes), compute);
+  // Over every class: by its share, which smoothing moves towards 1 / classes; or only that part, for one class.
+  LoopValue each = b.from(compute, x.sizes, [=](const Index& i) {
+    ExprId part = p->div(num(smoothing), count);
+    if (shares) {
+      ExprId given = p->cvt(target.at(i), compute);
+      part = smoothing == 0 ? given : p->add(p->mul(given, num(1 - smoothing)), part);
+    }
+    ExprId term = p->op(ScalarOp::neg, {p->mul(logs.at(i), part)});
+    if (weight) term = p->mul(term, p->cvt(weight->at({i[static_cast<size_t>(dim)]}), compute));
+    return term;
+  });
+  LoopValue terms = b.reduce(ReduceOp::sum, each, {dim}, false, compute, compute, ".classes");
+  if (shares) {
+    if (reduction == 0) return b.convert(terms, x.dtype);
+    LoopValue sum = total(b, terms, ".total");
+    ExprId n = reduction == 1 ? p->cvt(p->index(product(terms.sizes)), compute) : num(1);
+    return map1(b, sum, compute, x.dtype, [p, n](ExprId v) { return p->div(v, n); });
+  }
+  Likelihood l = likelihood(b, call, logs);
+  const Sym ignored = call.integer("ignore_index");
+  LoopValue mixed = b.from(compute, target.sizes, [=](const Index& i) {
+    ExprId keep = p->op(ScalarOp::ne, {p->cvt(target.at(i), DType::i64), p->index(ignored)});
+    return p->add(p->mul(l.terms.at(i), num(1 - smoothing)), p->where(keep, terms.at(i), num(0)));
+  });
+  if (reduction == 0) return b.convert(mixed, x.dtype);
+  LoopValue sum = total(b, mixed, ".total");
+  if (reduction == 2) return b.convert(sum, x.dtype);
+  return b.map({sum, total(b, l.weights, ".weight")}, {}, compute, x.dtype,
+               [p](const Args& v) { return p->div(v[0], v[1]); });
+}
+
 void add_likelihoods(OpTable& ops) {
   for (const char* form : {"nll_loss_nd.default", "nll_loss.default", "nll_loss2d.default"})
     ops.add(format("aten.{}", form))
@@ -180,22 +234,23 @@ void add_likelihoods(OpTable& ops) {
         })
         .sample(format("aten.{}(f32[4,5{}], i64[4{}], none, 1, -100)", form, form[8] == '2' ? ",2,2" : "",
                        form[8] == '2' ? ",2,2" : ""));
-  // Over class indices: log softmax, then the likelihood. Smoothing mixes in the mean over classes.
   ops.add("aten.cross_entropy_loss.default")
       .infer([](const Call& call) -> Types {
-        if (is_float(call.type("target").dtype))
-          return fail(Kind::unsupported_op, "`{}` with class probabilities as the target", call.op());
-        if (call.number("label_smoothing") != 0)
-          return fail(Kind::unsupported_op, "`{}` with label smoothing", call.op());
-        return one(nll_type(call));
+        TensorType type = nll_type(call);
+        if (class_shares(call) && call.constant("reduction") == 0) {
+          const SymList& x = call.type("self").sizes;
+          type = contiguous_type(call, type.dtype, reduced_sizes(x, {class_dim(x)}, false));
+        }
+        return one(std::move(type));
       })
-      .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
-        LoopValue x = call.tensor("self");
-        LoopValue logs = softmax(b, x, x.rank() == 1 ? 0 : 1, accumulate_type(x.dtype), true);
-        return nll(b, call, logs, call.constant("reduction"), x.dtype)[0];
-      })
+      .lower(cross_entropy)
       .sample("aten.cross_entropy_loss.default(f32[4,5], i64[4])")
-      .sample("aten.cross_entropy_loss.default(f32[4,5,3], i64[4,3], f32[5], 2)");
+      .sample("aten.cross_entropy_loss.default(f32[4,5,3], i64[4,3], f32[5], 2)")
+      .sample("aten.cross_entropy_loss.default(f32[4,5,3], i64[4,3], f32[5], 1, -100, 0.2)")
+      .sample("aten.cross_entropy_loss.default(f32[4,5,3], i64[4,3], none, 0, -100, 0.2)")
+      .sample("aten.cross_entropy_loss.default(f32[4,5,3], f32[4,5,3], f32[5], 0)")
+      .sample("aten.cross_entropy_loss.default(f32[4,5], f32[4,5], none, 1, -100, 0.2)")
+      .sample("aten.cross_entropy_loss.default(f32[5], f32[5])");
 }
 
 }  // namespace

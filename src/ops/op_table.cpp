@@ -204,7 +204,9 @@ const OpTable& OpTable::all() {
     add_matmul_ops(t);
     add_conv_ops(t);
     add_pool_ops(t);
+    add_pool_gradient_ops(t);
     add_resample_ops(t);
+    add_resample_gradient_ops(t);
     add_index_ops(t);
     add_attention_ops(t);
     add_recurrent_ops(t);
@@ -225,6 +227,7 @@ const OpTable& OpTable::all() {
     add_composed_index_ops(t);
     add_grid_ops(t);
     add_composed_norm_ops(t);
+    add_composed_gradient_ops(t);
     return t;
   }();
   return table;

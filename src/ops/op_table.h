@@ -75,9 +75,10 @@ struct OpRow {
   std::string name;
   InferRule infer_rule;  // result types: dtype, sizes, strides
   LowerRule lower_rule;
-  bool is_view = false;                      // lowering only substitutes indices; nothing is materialised
-  std::function<bool(const Call&)> view_if;  // is_view holds for some calls only: `to` that keeps the dtype
-  bool is_random = false;                    // never merged or folded
+  bool is_view = false;                        // lowering only substitutes indices; nothing is materialised
+  std::function<bool(const Call&)> view_if;    // is_view holds for some calls only: `to` that keeps the dtype
+  bool is_random = false;                      // never merged or folded
+  std::function<bool(const Call&)> random_if;  // is_random holds for some calls only: attention with dropout
   bool no_result = false;            // assertions and the like: dropped after import, their condition is a guard
   std::vector<std::string> samples;  // graph texts of one node for the generic test, see tests/ops
 
@@ -103,6 +104,14 @@ struct OpRow {
     return view();
   }
   bool views(const Call& call) const { return is_view && (!view_if || view_if(call)); }
+  // The call draws random numbers: dropout in evaluation is a view.
+  bool draws(const Call& call) const {
+    return is_random && !(view_if && view_if(call)) && (!random_if || random_if(call));
+  }
+  OpRow& random_when(std::function<bool(const Call&)> rule) {
+    random_if = std::move(rule);
+    return random();
+  }
   OpRow& random() {
     is_random = true;
     return *this;
@@ -138,7 +147,9 @@ void add_norm_ops(OpTable& ops);
 void add_matmul_ops(OpTable& ops);
 void add_conv_ops(OpTable& ops);
 void add_pool_ops(OpTable& ops);
-void add_resample_ops(OpTable& ops);  // upsample_…
+void add_pool_gradient_ops(OpTable& ops);      // and of padding
+void add_resample_gradient_ops(OpTable& ops);  // and antialiased resizing
+void add_resample_ops(OpTable& ops);           // upsample_…
 void add_index_ops(OpTable& ops);
 void add_attention_ops(OpTable& ops);
 void add_recurrent_ops(OpTable& ops);
@@ -156,6 +167,7 @@ void add_composed_math_ops(OpTable& ops);
 void add_composed_loss_ops(OpTable& ops);
 void add_composed_index_ops(OpTable& ops);
 void add_composed_norm_ops(OpTable& ops);
+void add_composed_gradient_ops(OpTable& ops);
 void add_grid_ops(OpTable& ops);  // reads at computed coordinates
 
 // Type promotion (c10's table): of two dtypes, and of a call's tensors and scalars by PyTorch's rule that a wrapped

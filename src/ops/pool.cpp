@@ -3,23 +3,19 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "ops/rules.h"
+#include "ops/pool.h"
 
 namespace toroid {
 
 namespace {
-
-struct Windows {
-  size_t dims = 2;
-  std::vector<int64_t> kernel, stride, padding, dilation;
-  bool ceil_mode = false;
-};
 
 std::vector<int64_t> known(const SymList& list) {
   std::vector<int64_t> out;
   for (const Sym& s : list) out.push_back(s.value());
   return out;
 }
+
+}  // namespace
 
 Windows windows_of(const Call& call, size_t dims) {
   Windows w;
@@ -32,6 +28,8 @@ Windows windows_of(const Call& call, size_t dims) {
   w.ceil_mode = call.flag("ceil_mode");
   return w;
 }
+
+namespace {
 
 Sym pooled_size(const Windows& w, const Sym& size, size_t d) {
   Sym room = size + 2 * w.padding[d] - w.dilation[d] * (w.kernel[d] - 1) - 1;
@@ -82,11 +80,15 @@ LoopValue taps_of(LoopBuilder& b, const LoopValue& x, const Windows& w, ExprId f
   });
 }
 
+}  // namespace
+
 std::vector<int64_t> last_dims(int64_t rank, size_t count) {
   std::vector<int64_t> dims;
   for (int64_t d = rank - static_cast<int64_t>(count); d < rank; ++d) dims.push_back(d);
   return dims;
 }
+
+namespace {
 
 // ------------------------------------------------------------------------------------------------------ maximum
 
@@ -141,38 +143,44 @@ void add_max_pools(OpTable& ops) {
 
 // ------------------------------------------------------------------------------------------------------ average
 
+}  // namespace
+
+// The window is clipped to the padded extent, or to the input where padding does not count.
+ExprId average_divisor(LoopBuilder& b, const Call& call, const Windows& w, const SymList& in, const Index& o) {
+  bool clipped = w.ceil_mode || std::any_of(w.padding.begin(), w.padding.end(), [](int64_t n) { return n > 0; });
+  bool has_override = call.schema().find_arg("divisor_override") >= 0 && call.has("divisor_override");
+  if (has_override) return int_expr(b, call.constant("divisor_override"));
+  bool padding_counts = call.flag("count_include_pad");
+  ExprId count = int_expr(b, 1);
+  for (size_t d = 0; d < w.dims; ++d) {
+    ExprId taps = int_expr(b, w.kernel[d]);
+    if (clipped) {
+      ExprId start = b.sub(b.mul(o[d], int_expr(b, w.stride[d])), int_expr(b, w.padding[d]));
+      ExprId end = b.add(start, int_expr(b, w.kernel[d]));
+      end = b.op(ScalarOp::min, {end, b.index(padding_counts ? in[d] + w.padding[d] : in[d])});
+      if (!padding_counts) start = b.op(ScalarOp::max, {start, int_expr(b, 0)});
+      taps = b.sub(end, start);
+    }
+    count = b.mul(count, taps);
+  }
+  return count;
+}
+
+namespace {
+
 LoopValue avg_pool(LoopBuilder& b, const LowerCall& call, const Windows& w) {
   LoopValue x = call.tensor("self");
   DType compute = accumulate_type(x.dtype);
   LoopValue taps = taps_of(b, x, w, number_expr(b, 0, x.dtype));
   LoopValue sum = b.reduce(ReduceOp::sum, taps, last_dims(taps.rank(), w.dims), false, compute, compute, "");
   LoopBuilder* p = &b;
-  auto average = [p, compute](ExprId total, ExprId count) {
-    return is_float(compute) ? p->div(total, count) : p->op(ScalarOp::truncdiv, {total, count});
-  };
-  bool clipped = w.ceil_mode || std::any_of(w.padding.begin(), w.padding.end(), [](int64_t n) { return n > 0; });
-  bool has_override = call.schema().find_arg("divisor_override") >= 0 && call.has("divisor_override");
-  if (has_override || !clipped) {
-    int64_t n = 1;
-    for (int64_t k : w.kernel) n *= k;
-    if (has_override) n = call.constant("divisor_override");
-    ExprId count = number_expr(b, static_cast<double>(n), compute);
-    return map1(b, sum, compute, x.dtype, [average, count](ExprId v) { return average(v, count); });
-  }
-  // The window is clipped to the padded extent, or to the input where padding does not count.
-  bool padding_counts = call.flag("count_include_pad");
-  size_t lead = x.sizes.size() - w.dims;
+  const auto lead = static_cast<ptrdiff_t>(x.sizes.size() - w.dims);
+  auto kept = std::make_shared<LowerCall>(call);
   return b.from(x.dtype, sum.sizes, [=](const Index& i) {
-    ExprId count = int_expr(*p, 1);
-    for (size_t d = 0; d < w.dims; ++d) {
-      const Sym& size = x.sizes[lead + d];
-      ExprId start = p->sub(p->mul(i[lead + d], int_expr(*p, w.stride[d])), int_expr(*p, w.padding[d]));
-      ExprId end = p->add(start, int_expr(*p, w.kernel[d]));
-      end = p->op(ScalarOp::min, {end, p->index(padding_counts ? size + w.padding[d] : size)});
-      if (!padding_counts) start = p->op(ScalarOp::max, {start, int_expr(*p, 0)});
-      count = p->mul(count, p->sub(end, start));
-    }
-    return p->cvt(average(p->cvt(sum.at(i), compute), p->cvt(count, compute)), x.dtype);
+    const SymList in(x.sizes.begin() + lead, x.sizes.end());
+    ExprId count = p->cvt(average_divisor(*p, *kept, w, in, Index(i.begin() + lead, i.end())), compute);
+    ExprId total = p->cvt(sum.at(i), compute);
+    return p->cvt(is_float(compute) ? p->div(total, count) : p->op(ScalarOp::truncdiv, {total, count}), x.dtype);
   });
 }
 
@@ -201,21 +209,15 @@ void add_avg_pools(OpTable& ops) {
 
 // ----------------------------------------------------------------------------------------------------- adaptive
 
-// Output o covers [o * n // out, ceil((o + 1) * n / out)).
-struct Adaptive {
-  size_t dims = 2;
-  SymList in, out, taps;
-  std::vector<bool> even;  // every window has in / out taps
-};
+}  // namespace
 
-Adaptive adaptive_of(const Call& call, size_t dims) {
-  const SymList& x = call.type("self").sizes;
+Adaptive adaptive_windows(const SymList& in, const SymList& out) {
   Adaptive a;
-  a.dims = dims;
-  a.out = call.integers("output_size", dims);
-  for (size_t d = 0; d < dims; ++d) {
-    const Sym &n = x[x.size() - dims + d], &o = a.out[d];
-    a.in.push_back(n);
+  a.dims = in.size();
+  a.in = in;
+  a.out = out;
+  for (size_t d = 0; d < in.size(); ++d) {
+    const Sym &n = in[d], &o = out[d];
     bool even = is_one(o) || proves_eq(n, o) || (o.is_constant() && o.value() > 0 && proves_divisible(n, o.value()));
     a.even.push_back(even);
     // Between multiples a window may reach over one element more at each end.
@@ -230,11 +232,20 @@ Adaptive adaptive_of(const Call& call, size_t dims) {
   return a;
 }
 
+namespace {
+
+Adaptive adaptive_of(const Call& call, size_t dims) {
+  const SymList& x = call.type("self").sizes;
+  return adaptive_windows(SymList(x.end() - static_cast<ptrdiff_t>(dims), x.end()), call.integers("output_size", dims));
+}
+
 SymList adaptive_sizes(const Call& call, const Adaptive& a) {
   SymList sizes = call.type("self").sizes;
   std::copy(a.out.begin(), a.out.end(), sizes.end() - static_cast<ptrdiff_t>(a.dims));
   return sizes;
 }
+
+}  // namespace
 
 ExprId window_start(LoopBuilder& b, const Adaptive& a, ExprId o, size_t d) {
   if (is_one(a.out[d])) return int_expr(b, 0);
@@ -265,6 +276,8 @@ LoopValue adaptive_taps(LoopBuilder& b, const LoopValue& x, const Adaptive& a, E
     return bounds.empty() ? value : p->where(all_of(*p, bounds), value, fill);
   });
 }
+
+namespace {
 
 LoopValue adaptive_avg_pool(LoopBuilder& b, const LowerCall& call, const Adaptive& a) {
   LoopValue x = call.tensor("self");

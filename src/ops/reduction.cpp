@@ -118,7 +118,8 @@ void add_extremes(OpTable& ops) {
           return reduce_dims(b, row.op, x, reduced_dims(call), keeps_dims(call), x.dtype, x.dtype);
         })
         .sample(format("aten.{}{}", row.name, row.sample))
-        .sample(format("aten.{}{}", row.name, replace_all(row.sample, "f32[", "i64[")));
+        .sample(format("aten.{}{}", row.name, replace_all(row.sample, "f32[", "i64[")))
+        .sample(format("aten.{}{}", row.name, replace_all(row.sample, "f32[", "bool[")));
   struct Pair {
     const char* name;
     ReduceOp value, place;
@@ -136,7 +137,8 @@ void add_extremes(OpTable& ops) {
                                         b.reduce(row.place, x, dims, keeps_dims(call), x.dtype, DType::i64, ".place")};
         })
         .sample(format("aten.{}(f32[3,4], 1)", row.name))
-        .sample(format("aten.{}(i64[3,4], 0, True)", row.name));
+        .sample(format("aten.{}(i64[3,4], 0, True)", row.name))
+        .sample(format("aten.{}(bool[3,4], 1)", row.name));
   ops.add("aten.aminmax.default")
       .infer([](const Call& call) -> Types {
         TensorType type = reduced_type(call, call.type("self").dtype);

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "ops/rules.h"
+#include "ops/tap_table.h"
 
 namespace toroid {
 
@@ -157,8 +158,6 @@ ExprId blend(LoopBuilder& b, const LoopValue& x, const std::vector<std::vector<T
   }
   return *total;
 }
-
-enum class Method { nearest, exact, linear, cubic };
 
 void add_resample(OpTable& ops, const std::string& name, size_t dims, Method method, const std::string& sample) {
   ops.add("aten." + name)

@@ -549,6 +549,7 @@ void add_windows(OpTable& ops) {
         ops, form,
         [](const Call& call) -> Types {
           TensorType x = call.type("self");
+          if (x.rank() == 0) return one({x.dtype, {call.integer("size")}, {1}, x.device});
           size_t dim = at(call.dim("dimension", x.rank()));
           Sym size = call.integer("size"), step = call.integer("step");
           x.sizes[dim] = floor_div(x.sizes[dim] - size, step) + 1;
@@ -561,6 +562,7 @@ void add_windows(OpTable& ops) {
         },
         [](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
           LoopValue x = call.tensor("self");
+          if (x.rank() == 0) return b.from(x.dtype, {call.integer("size")}, [x](const Index&) { return x.at({}); });
           size_t dim = at(call.dim("dimension", x.rank()));
           Sym size = call.integer("size"), step = call.integer("step");
           SymList sizes = x.sizes;
@@ -573,6 +575,7 @@ void add_windows(OpTable& ops) {
             return x.at(xi);
           });
         })
+        .sample(format("aten.{}(f32[], 0, 1, 1)", form))
         .sample(format("aten.{}(f32[2,7], 1, 3, 2)", form));
   // Over the base's memory: known here when the base is dense, its elements then are that memory in dim order.
   for (const char* form : {"as_strided.default", "as_strided_copy.default"})

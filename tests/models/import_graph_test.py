@@ -155,6 +155,23 @@ def batch_norm_training():
     return M().train()
 
 
+@case(r"_native_batch_norm_legit_functional", r'-> weight "norm.running_mean"', r'-> weight "norm.running_var"', absent=("instance_norm",),
+      args=(torch.randn(4, 3, 5),))
+def instance_norm_training():
+    class M(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.InstanceNorm1d(3, affine=True, track_running_stats=True)
+        def forward(self, x):
+            return self.norm(x)
+    return M().train()
+
+
+@case(r"_native_batch_norm_legit.no_stats", absent=("->",), args=(torch.randn(4, 3, 5),))
+def batch_norm_of_the_batch_alone():
+    return simple(lambda x: torch.native_batch_norm(x, None, None, None, None, True, 0.1, 1e-5)[0])
+
+
 @case(r"aten.batch_norm.default", absent=("->", "dropout"), args=(torch.randn(4, 3, 5, 5),))
 def batch_norm_eval():
     return nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(), nn.ReLU(inplace=True)).eval()

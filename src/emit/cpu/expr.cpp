@@ -422,7 +422,10 @@ ExprEmitter::Value ExprEmitter::emit_op(const Expr& expr) {
       return define(format("round_{}({})", dtype_name(expr.rounding), args[0].text), vector, expr.dtype);
     default: break;
   }
-  std::string text = std::string(scalar_op_name(expr.op)) + "(";
+  // Loops' variables are called i0 and i1: by those names every kernel would carry the Bessel functions.
+  std::string text = expr.op == ScalarOp::i0   ? "bessel_i0("
+                     : expr.op == ScalarOp::i1 ? "bessel_i1("
+                                               : std::string(scalar_op_name(expr.op)) + "(";
   for (size_t i = 0; i < args.size(); ++i) text += (i ? ", " : "") + args[i].text;
   return define(text + ")", vector, expr.dtype);
 }
