@@ -116,8 +116,9 @@ void add_unary_same(OpTable& ops) {
   add_map(ops, "aten.frac.default", {"self"}, Out::promoted, [](const MapCall& m, const Args& x) {
     return m.b.sub(x[0], m.b.op(ScalarOp::trunc, {x[0]}));
   }).sample("aten.frac.default(f32[4,5])");
-  add_map(ops, "aten.square.default", {"self"}, Out::promoted,
+  add_map(ops, "aten.square.default", {"self"}, Out::counted,
           [](const MapCall& m, const Args& x) { return product_expr(m.b, x[0], x[0]); })
+      .sample("aten.square.default(bool[3])")
       .sample("aten.square.default(f32[4,5])")
       .sample("aten.square.default(i64[3])");
   // sign(NaN) = 0, and 0 of both zeros.

@@ -93,6 +93,7 @@ bool is_tensor(const Call& call, std::string_view name) {
 DType compute_dtype(const Call& call, const std::vector<std::string>& args, Out out) {
   if (out == Out::first) return call.type(args[0]).dtype;
   DType d = promoted(call, args);
+  if (out == Out::counted && is_bool(d)) return DType::i64;
   return out == Out::floating ? float_dtype(d) : d;
 }
 

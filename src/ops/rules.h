@@ -47,6 +47,7 @@ enum class Out {
   boolean,   // eq: computed in the promoted type, bool comes out
   first,     // clamp's neighbours that keep the first argument's type
   parts,     // abs: computed in the promoted type; of complex numbers the type of their parts comes out
+  counted,   // square: truths become i64
 };
 bool is_tensor(const Call& call, std::string_view name);  // a tensor: neither a number nor None
 DType compute_dtype(const Call& call, const std::vector<std::string>& args, Out out);
