@@ -131,7 +131,11 @@ void* Run::place_output(int32_t index, const int64_t* sizes, const int64_t* stri
   const TdSlot& slot = info.outputs[index];
   Instance::Output& out = instance.outputs[index];
   // Filled from the input after the run.
-  if (slot.alias_of_input >= 0) return instance.inputs[slot.alias_of_input].data;
+  // An input without elements may lie at null, which would read as a failure.
+  if (slot.alias_of_input >= 0) {
+    void* data = instance.inputs[slot.alias_of_input].data;
+    return data ? data : &instance;
+  }
   out.made = true;
   if (options.place) {
     out.direct = true;

@@ -118,8 +118,10 @@ class TOROID_CXX_API GraphBuilder {
   GraphBuilder(GraphBuilder&&) noexcept;
   GraphBuilder& operator=(GraphBuilder&&) noexcept;
 
-  // A size symbol with its inclusive range; `hint` is a typical value. Declared before its first use.
-  Outcome symbol(const std::string& name, int64_t low = 0, int64_t high = INT64_MAX, std::optional<int64_t> hint = {});
+  // A size symbol with its inclusive range; `hint` is a typical value. Declared before its first use. from_data: no
+  // input's size says it, but a tensor's values: the call that has it in its result (nonzero) defines it.
+  Outcome symbol(const std::string& name, int64_t low = 0, int64_t high = INT64_MAX, std::optional<int64_t> hint = {},
+                 bool from_data = false);
   // Inputs in call order. A tensor; an int that is a size; a Python constant that the program was specialised for.
   Expected<Tensor> input(const std::string& name, const std::string& dtype, const Sizes& sizes,
                          const std::optional<Sizes>& strides = {}, const std::string& device = "cpu");

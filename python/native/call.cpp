@@ -112,8 +112,10 @@ struct Run {
     return run.torch ? run.place_tensor(output, type, sizes, strides) : place_array(output, type, sizes, strides);
   }
 
+  // Where tensors without elements are.
+  alignas(64) static inline char nothing[64];
+
   void* place_tensor(Output& output, const toroid_slot& type, const int64_t* sizes, const int64_t* strides) {
-    alignas(64) static char nothing[64];
     if (torch->empty_strided(type.rank, sizes, strides, type.dtype, 0, 0, &output.handle) != 0) {
       output.handle = nullptr;
       return nullptr;
@@ -152,7 +154,8 @@ struct Run {
     output.number = number(result.offset);
     output.shape.assign(sizes, sizes + type.rank);
     output.shape.insert(output.shape.end(), strides, strides + type.rank);
-    return output.data = static_cast<char*>(input.data) + output.number * toroid_dtype_bytes(type.dtype);
+    output.data = static_cast<char*>(input.data) + output.number * toroid_dtype_bytes(type.dtype);
+    return output.data ? output.data : nothing;  // an input without elements may lie at null
   }
 
   int64_t number(const GraphBuilder::Size& size) const {

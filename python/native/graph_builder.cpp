@@ -72,9 +72,9 @@ void bind_graph_builder(nb::module_& module) {
       .def(nb::init<std::string>(), "name"_a = "model")
       .def(
           "symbol",
-          [](Builder& b, const std::string& name, int64_t low, std::optional<int64_t> high,
-             std::optional<int64_t> hint) { done_or_raise(b.symbol(name, low, high.value_or(INT64_MAX), hint)); },
-          "name"_a, "low"_a = 0, "high"_a = nb::none(), "hint"_a = nb::none(),
+          [](Builder& b, const std::string& name, int64_t low, std::optional<int64_t> high, std::optional<int64_t> hint,
+             bool from_data) { done_or_raise(b.symbol(name, low, high.value_or(INT64_MAX), hint, from_data)); },
+          "name"_a, "low"_a = 0, "high"_a = nb::none(), "hint"_a = nb::none(), "from_data"_a = false,
           "Declares a size symbol with its inclusive range; before its first use.")
       .def(
           "input",

@@ -42,7 +42,7 @@ def translate_exported(program: torch.export.ExportedProgram, name: str = "model
     placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
     builder = _native.GraphBuilder(name)
     env = shape_env_of(n.meta.get("val") for n in graph.nodes)
-    symbols = Symbols(builder, env, program.range_constraints)
+    symbols = Symbols(builder, env, program.range_constraints, data_decide=True)
     translator = FxTranslator(builder, symbols)
     inputs = _add_inputs(program, translator, placeholders)
     _add_guards(program, symbols, builder, placeholders)

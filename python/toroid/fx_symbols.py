@@ -55,8 +55,16 @@ def _natural(expr: Any) -> bool:
 class Symbols:
     """Declares symbols in a GraphBuilder as they are met, and writes expressions over them."""
 
-    def __init__(self, builder: _native.GraphBuilder | None = None, shape_env: Any = None, ranges: Any = None) -> None:
+    def __init__(
+        self,
+        builder: _native.GraphBuilder | None = None,
+        shape_env: Any = None,
+        ranges: Any = None,
+        data_decide: bool = False,
+    ) -> None:
         self._builder = builder
+        # Unbacked symbols are found by the program's own calls (nonzero), not in its arguments.
+        self._data_decide = data_decide
         self._env = shape_env
         self._ranges = ranges if ranges is not None else {}
         self._names: dict[sympy.Symbol, str] = {}
@@ -98,9 +106,10 @@ class Symbols:
         if name is not None:
             return name
         name = self._fresh(symbol)
-        low, high = self._range(symbol, name.rstrip("0123456789"))
+        prefix = name.rstrip("0123456789")
+        low, high = self._range(symbol, prefix)
         if self._builder is not None:
-            self._builder.symbol(name, low, high, self._hint(symbol))
+            self._builder.symbol(name, low, high, self._hint(symbol), self._data_decide and prefix == "u")
         return name
 
     def read_scalar(self, symbol: sympy.Symbol, tensor: Any, source: Any) -> None:

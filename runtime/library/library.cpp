@@ -20,7 +20,10 @@
   F(householder_product) \
   F(svd) \
   F(eigh) \
-  F(matrix_exp)
+  F(matrix_exp) \
+  F(eig) \
+  F(ldl) \
+  F(ldl_solve)
 // clang-format on
 
 #define TD_DECLARE(name) extern "C" int32_t td_call_##name(const TdCall* call);

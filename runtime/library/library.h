@@ -5,8 +5,8 @@
 //                       attribute 0: 1 for descending
 //   inverse_permutation (order: i64[n]) -> i64[n]
 //   repeat_positions    (ends: i64[n], not falling) -> i64[ends[n - 1]]: for each k the first i with ends[i] > k
-//   cholesky, lu, lu_permutation, lu_solve, solve_triangular, geqrf, householder_product, svd, eigh, matrix_exp
-//                       (linalg.cpp says what each takes and gives)
+//   cholesky, lu, lu_permutation, lu_solve, solve_triangular, geqrf, householder_product, svd, eigh, matrix_exp, eig,
+//   ldl, ldl_solve      (linalg.cpp, svd.cpp and spectra.cpp say what each takes and gives)
 #pragma once
 #include <string_view>
 

@@ -74,7 +74,11 @@ struct Container::Run {
       return nullptr;
     }
     const TdSlot& slot = run.info.outputs[index];
-    if (slot.alias_of_input >= 0) return run.instance.inputs[slot.alias_of_input].data;
+    // What has no elements may lie at null, which would read as a failure.
+    if (slot.alias_of_input >= 0) {
+      void* memory = run.instance.inputs[slot.alias_of_input].data;
+      return memory ? memory : &run;
+    }
     Handle& handle = run.instance.outputs[index];
     void* data = nullptr;
     if (run.torch.empty_strided(slot.rank, sizes, strides, slot.dtype, 0, 0, &handle) != 0 ||

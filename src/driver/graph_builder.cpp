@@ -223,9 +223,10 @@ GraphBuilder::~GraphBuilder() = default;
 GraphBuilder::GraphBuilder(GraphBuilder&&) noexcept = default;
 GraphBuilder& GraphBuilder::operator=(GraphBuilder&&) noexcept = default;
 
-Outcome GraphBuilder::symbol(const std::string& name, int64_t low, int64_t high, std::optional<int64_t> hint) {
+Outcome GraphBuilder::symbol(const std::string& name, int64_t low, int64_t high, std::optional<int64_t> hint,
+                             bool from_data) {
   return guarded<Nothing>(*state_, [&]() -> Result<Nothing> {
-    TD_CHECK_OK(declare(state_->graph, {name, low, high, hint, false}));
+    TD_CHECK_OK(declare(state_->graph, {name, low, high, hint, from_data}));
     return Nothing{};
   });
 }

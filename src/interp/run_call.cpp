@@ -31,13 +31,15 @@ struct CallHost {
   static int32_t threads(void*) { return 1; }
 };
 
-TdView view_of(InterpTensor& tensor, std::vector<int64_t>& strides) {
-  strides = row_major(tensor.sizes);
+// Pairs are complex numbers to a function.
+TdView view_of(InterpTensor& tensor, bool pairs, std::vector<int64_t>& strides) {
+  const auto dims = tensor.sizes.size() - (pairs ? 1 : 0);
+  strides = row_major({tensor.sizes.begin(), tensor.sizes.begin() + static_cast<std::ptrdiff_t>(dims)});
   return {tensor.data.data(),
           tensor.sizes.data(),
           strides.data(),
-          static_cast<int32_t>(tensor.sizes.size()),
-          static_cast<int32_t>(tensor.dtype),
+          static_cast<int32_t>(dims),
+          static_cast<int32_t>(pairs ? complex_of_parts(tensor.dtype) : tensor.dtype),
           0,
           0};
 }
@@ -53,8 +55,11 @@ Result<Tensors> call_function(const Loops& loops, const LoopCall& call, Tensors 
   }
   std::vector<std::vector<int64_t>> strides(operands.size() + results.size());
   std::vector<TdView> inputs, outputs;
-  for (InterpTensor& operand : operands) inputs.push_back(view_of(operand, strides[inputs.size()]));
-  for (InterpTensor& result : results) outputs.push_back(view_of(result, strides[inputs.size() + outputs.size()]));
+  for (InterpTensor& operand : operands)
+    inputs.push_back(view_of(operand, loops[call.operands[inputs.size()]].pairs, strides[inputs.size()]));
+  for (InterpTensor& result : results)
+    outputs.push_back(
+        view_of(result, loops[call.results[outputs.size()]].pairs, strides[inputs.size() + outputs.size()]));
   std::vector<int64_t> attributes;
   for (const Sym& attribute : call.attributes) attributes.push_back(bits_of(attribute, evaluator.symbols()));
   CallHost host;

@@ -216,6 +216,19 @@ ExprId ExprPool::op(ScalarOp op, std::vector<ExprId> args) {
     if (is_complex((*this)[args[i]].dtype)) return op == ScalarOp::complex ? args[i] : complex_op(op, args);
   const DType type = result_type(*this, op, args);
   const DType arg_type = (*this)[args.back()].dtype;
+  // Truths have an order only here: in a kernel's vector a truth is a mask of ones, which is less than 0.
+  if (is_bool(arg_type) && args.size() == 2) {
+    auto negated = [&](size_t i) { return this->op(ScalarOp::lnot, {args[i]}); };
+    switch (op) {
+      case ScalarOp::lt: return this->op(ScalarOp::land, {negated(0), args[1]});
+      case ScalarOp::le: return this->op(ScalarOp::lor, {negated(0), args[1]});
+      case ScalarOp::gt: return this->op(ScalarOp::land, {args[0], negated(1)});
+      case ScalarOp::ge: return this->op(ScalarOp::lor, {args[0], negated(1)});
+      case ScalarOp::min: return this->op(ScalarOp::land, {args[0], args[1]});
+      case ScalarOp::max: return this->op(ScalarOp::lor, {args[0], args[1]});
+      default: break;
+    }
+  }
   std::vector<Scalar> values;
   for (ExprId arg : args)
     if (auto value = as_scalar(*this, arg)) values.push_back(*value);

@@ -92,9 +92,9 @@ LoopValue counted(LoopBuilder& b, const Sym& bins, const Sym& n, DType dtype,
   return b.reshape(y, {bins});
 }
 
-// The range of a histogram: as given, or the data's; equal ends move one apart.
-std::pair<ExprId, ExprId> bounds(LoopBuilder& b, const LoopValue& flat,
-                                 std::optional<std::pair<double, double>> given) {
+// The range of a histogram: as given, or the data's; equal ends move apart.
+std::pair<ExprId, ExprId> bounds(LoopBuilder& b, const LoopValue& flat, std::optional<std::pair<double, double>> given,
+                                 double apart) {
   const DType type = register_type(flat.dtype);
   LoopBuilder* p = &b;
   ExprId low, high;
@@ -106,8 +106,39 @@ std::pair<ExprId, ExprId> bounds(LoopBuilder& b, const LoopValue& flat,
     low = b.reduce(ReduceOp::min, flat, {0}, false, type, type, ".low").at({});
     high = b.reduce(ReduceOp::max, flat, {0}, false, type, type, ".high").at({});
   }
-  ExprId equal = p->op(ScalarOp::eq, {low, high}), one = number_expr(b, 1, type);
-  return {p->where(equal, p->sub(low, one), low), p->where(equal, p->add(high, one), high)};
+  ExprId equal = p->op(ScalarOp::eq, {low, high}), step = number_expr(b, apart, type);
+  return {p->where(equal, p->sub(low, step), low), p->where(equal, p->add(high, step), high)};
+}
+
+// How often each number occurs, or the sums of their weights: as many as the greatest number asks for.
+void add_bincount(OpTable& ops) {
+  ops.add("aten.bincount.default")
+      .infer([](const Call& call) -> Types {
+        DType dtype = DType::i64;
+        if (is_tensor(call, "weights")) dtype = call.type("weights").dtype == DType::f32 ? DType::f32 : DType::f64;
+        return one(contiguous_type(call, dtype, {unknown_size()}));
+      })
+      .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+        LoopValue x = b.convert(call.tensor("self"), DType::i64);
+        const Sym n = x.sizes[0], least = call.integer("minlength"), bins = call.result().sizes[0];
+        const DType dtype = call.result().dtype;
+        LoopBuilder* p = &b;
+        LoopValue shown = b.from(DType::i64, x.sizes, [=](const Index& i) {
+          return p->op(ScalarOp::max, {p->add(x.at(i), int_expr(*p, 1)), p->index(least)});
+        });
+        if (is_zero(n)) {
+          b.define_size(bins, b.full({}, b.index(least), DType::i64));
+        } else {
+          b.define_size(bins, b.reduce(ReduceOp::max, shown, {0}, false, DType::i64, DType::i64, ".bins"));
+        }
+        std::optional<LoopValue> weights;
+        if (is_tensor(call, "weights")) weights = b.convert(call.tensor("weights"), dtype);
+        auto place = [=](ExprId i) { return checked_index(*p, x.at({i}), bins); };
+        return counted(b, bins, n, dtype, place,
+                       [=](ExprId i) { return weights ? weights->at({i}) : number_expr(*p, 1, dtype); });
+      })
+      .sample("aten.bincount.default(u8[9])")
+      .sample("aten.bincount.default(u8[9], f32[9], 4)");
 }
 
 void add_histograms(OpTable& ops) {
@@ -122,7 +153,7 @@ void add_histograms(OpTable& ops) {
             if (call.number("min") != call.number("max") || call.number("min") != 0)
               given = {call.number("min"), call.number("max")};
             if (given && given->first == given->second) given.reset();
-            auto [low, high] = bounds(b, flat, given);
+            auto [low, high] = bounds(b, flat, given, 1);
             LoopBuilder* p = &b;
             auto place = [=, low = low, high = high](ExprId i) {
               ExprId v = flat.at({i}), zero = int_expr(*p, 0);
@@ -195,7 +226,7 @@ LoopValue even_edges(LoopBuilder& b, const LoopValue& points, size_t d, int64_t 
   LoopValue column = b.from(type, {points.sizes[0]}, [=](const Index& i) {
     return points.at({i[0], int_expr(*p, static_cast<int64_t>(d))});
   });
-  auto [low, high] = bounds(b, column, given);
+  auto [low, high] = bounds(b, column, given, 0.5);
   ExprId step = b.div(b.sub(high, low), number_expr(b, static_cast<double>(bins), type));
   return b.materialize(b.from(type, {bins + 1},
                               [=, low = low, high = high](const Index& i) {
@@ -472,6 +503,7 @@ void add_windows(OpTable& ops) {
 
 void add_composed_index_ops(OpTable& ops) {
   add_flat_writes(ops);
+  add_bincount(ops);
   add_histograms(ops);
   add_grids(ops);
   add_segments(ops);

@@ -54,10 +54,14 @@ void add_pointwise(OpTable& ops) {
   for (const char* form : {"Tensor_Tensor", "Tensor_Scalar", "Scalar"})
     lowered(ops, format("float_power.{}", form),
             [](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
-              LoopValue x = operand(b, call, "self", DType::f64), y = operand(b, call, "exponent", DType::f64);
+              auto complex = [&](const char* name) {
+                return is_tensor(call, name) ? is_complex(call.type(name).dtype) : call.scalar_category(name) == 3;
+              };
+              const DType type = complex("self") || complex("exponent") ? DType::c128 : DType::f64;
+              LoopValue x = operand(b, call, "self", type), y = operand(b, call, "exponent", type);
               TD_TRY(SymList sizes, broadcast_sizes(x.sizes, y.sizes));
               LoopBuilder* p = &b;
-              return Values{b.map({x, y}, sizes, DType::f64, DType::f64, [p](const Args& v) {
+              return Values{b.map({x, y}, sizes, type, type, [p](const Args& v) {
                 return p->op(ScalarOp::pow, {v[0], v[1]});
               })};
             })
@@ -200,7 +204,8 @@ void add_products(OpTable& ops) {
       return cross(c, both[0], both[1], dim);
     }).sample(linalg ? "aten.linalg_cross.default(f32[2,3], f32[2,3])" : "aten.cross.default(f32[3,4], f32[3,4])");
   compose(ops, "linalg_vecdot.default", [](Compose& c) -> Composed {
-    return c("sum.dim_IntList", {c.mul(c["x"], c["y"]), SymList{c.call.integer("dim")}});
+    LoopValue x = c("conj_physical.default", {c["x"]});
+    return c("sum.dim_IntList", {c.mul(x, c["y"]), SymList{c.call.integer("dim")}});
   }).sample("aten.linalg_vecdot.default(f32[2,3], f32[2,3])");
   compose(
       ops, "tensordot.default",
@@ -255,18 +260,22 @@ void add_products(OpTable& ops) {
     return summed.empty() ? y : c("sum.dim_IntList", {y, summed});
   }).sample("aten._trilinear.default(f32[2,3], f32[4,3,5], f32[2,5], [1, 3], [0], [1, 2], [2, 3])");
   // Columns x^0, x^1, …
-  compose(ops, "linalg_vander.default", [](Compose& c) -> Composed {
-    LoopValue x = c.tensor("x");
-    if (!is_float(x.dtype)) x = c.to(x, DType::i64);
-    const Sym n = c.call.has("N") ? c.call.integer("N") : x.sizes.back();
-    LoopValue column = c("unsqueeze.default", {x, -1});
-    SymList sizes = column.sizes;
-    LoopValue ones = c("ones_like.default", {column});
-    if (is_one(n)) return ones;
-    sizes.back() = n - 1;
-    LoopValue powers = c("cumprod.default", {c("expand.default", {column, sizes}), -1});
-    return c("cat.default", {Values{ones, powers}, -1});
-  }).sample("aten.linalg_vander.default(f32[2,4], N=3)");
+  compose(ops, "linalg_vander.default",
+          [](Compose& c) -> Composed {
+            LoopValue x = c.tensor("x");
+            if (!is_float(x.dtype) && !is_complex(x.dtype)) x = c.to(x, DType::i64);
+            if (x.rank() == 0) x = c("unsqueeze.default", {x, 0});
+            const Sym n = c.call.has("N") ? c.call.integer("N") : x.sizes.back();
+            LoopValue column = c("unsqueeze.default", {x, -1});
+            SymList sizes = column.sizes;
+            LoopValue ones = c("ones_like.default", {column});
+            if (is_one(n)) return ones;
+            sizes.back() = n - 1;
+            LoopValue powers = c("cumprod.default", {c("expand.default", {column, sizes}), -1});
+            return c("cat.default", {Values{ones, powers}, -1});
+          })
+      .sample("aten.linalg_vander.default(f32[2,4], N=3)")
+      .sample("aten.linalg_vander.default(f32[], N=2)");
   compose(ops, "vander.default", [](Compose& c) -> Composed {
     LoopValue y = c("linalg_vander.default", {c["x"]}, {{"N", c["N"]}});
     return c.call.flag("increasing") ? y : c("flip.default", {y, SymList{-1}});

@@ -283,7 +283,9 @@ void add_short_time(OpTable& ops) {
               const int64_t n = call.constant("n_fft");
               const int64_t hop = call.has("hop_length") ? call.constant("hop_length") : n / 4;
               const int64_t length = call.has("win_length") ? call.constant("win_length") : n;
-              const bool single = x.rank() == 1, was_complex = is_complex(x.dtype);
+              const bool single = x.rank() == 1;
+              const bool was_complex =
+                  is_complex(x.dtype) || (is_tensor(call, "window") && is_complex(call.type("window").dtype));
               if (single) x = b.unsqueeze(x, 0);
               LoopBuilder* p = &b;
               if (with_center && call.flag("center")) {
@@ -318,56 +320,67 @@ void add_short_time(OpTable& ops) {
               if (onesided) y = one_sided(b, y, 2);
               y = b.transpose(y, 1, 2);
               if (single) y = b.squeeze(y, 0);
-              if (call.has("return_complex") && call.flag("return_complex")) return Values{y};
+              if (call.has("return_complex") ? call.flag("return_complex") : was_complex) return Values{y};
               return Values{b.parts_of(y)};
             })
         .sample(with_center ? "aten.stft.center(f32[20], 8, 4, 6, f32[6], return_complex=True)"
                             : "aten.stft.default(f32[2,20], 8, 4, 8, f32[8], return_complex=True)");
   // Frames back to their places, added up and divided by the windows' squares that met there.
-  lowered(ops, "istft.default", [](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
-    LoopValue x = call.tensor("self");
-    if (!is_complex(x.dtype)) return fail(Kind::unsupported_op, "`{}` of real pairs", call.op());
-    if (call.flag("return_complex")) return fail(Kind::unsupported_op, "`{}` with a complex result", call.op());
-    const int64_t n = call.constant("n_fft");
-    const int64_t hop = call.has("hop_length") ? call.constant("hop_length") : n / 4;
-    const int64_t length = call.has("win_length") ? call.constant("win_length") : n;
-    const bool single = x.rank() == 2;
-    if (single) x = b.unsqueeze(x, 0);
-    LoopBuilder* p = &b;
-    const bool onesided = call.has("onesided") ? call.flag("onesided") : !proves_eq(x.sizes[1], n);
-    LoopValue lines = b.transpose(x, 1, 2);
-    const double scale = call.flag("normalized") ? 1 / std::sqrt(static_cast<double>(n)) : 1.0 / static_cast<double>(n);
-    LoopValue z = transform(b, onesided ? whole_line(b, lines, 2, n) : lines, 2, true, scale);
-    const DType type = part_type(z.dtype);
-    auto window = full_window(b, call, n, length);
-    const Sym frames = z.sizes[1], total = (frames - 1) * hop + n;
-    const int64_t start = call.flag("center") ? n / 2 : 0;
-    const Sym wanted = call.has("length") ? call.integer("length") : call.flag("center") ? total - 2 * start : total;
-    auto weight = [=](ExprId place) { return window ? p->cvt(window->at({place}), type) : number_expr(*p, 1, type); };
-    // Frame f covers [f hop, f hop + n): at most ceil(n / hop) of them meet at a place.
-    const int64_t most = (n + hop - 1) / hop;
-    auto gathered = [&](bool envelope) {
-      SymList sizes{envelope ? Sym(1) : z.sizes[0], wanted, most};
-      LoopValue terms = b.from(type, sizes, [=](const Index& i) {
-        ExprId t = p->add(i[1], int_expr(*p, start));
-        ExprId f = p->sub(p->op(ScalarOp::floordiv, {t, int_expr(*p, hop)}), i[2]);
-        ExprId place = p->sub(t, p->mul(f, int_expr(*p, hop)));
-        std::vector<ExprId> inside{p->op(ScalarOp::le, {int_expr(*p, 0), f}),
-                                   p->op(ScalarOp::lt, {f, p->index(frames)}),
-                                   p->op(ScalarOp::lt, {place, int_expr(*p, n)})};
-        ExprId w = weight(place);
-        ExprId v = envelope ? p->mul(w, w) : p->mul(w, p->pool().real(z.at({i[0], f, place})));
-        return p->where(all_of(*p, inside), v, number_expr(*p, 0, type));
-      });
-      return b.reduce(ReduceOp::sum, terms, {2}, false, type, type, envelope ? ".envelope" : ".sum");
-    };
-    LoopValue sum = gathered(false), envelope = gathered(true);
-    LoopValue y = b.from(type, {z.sizes[0], wanted}, [=](const Index& i) {
-      ExprId e = envelope.at({int_expr(*p, 0), i[1]}), none = p->op(ScalarOp::eq, {e, number_expr(*p, 0, type)});
-      return p->div(sum.at(i), p->where(none, number_expr(*p, 1, type), e));
-    });
-    return Values{single ? b.squeeze(y, 0) : y};
-  }).sample("aten.istft.default(c64[5,6], 8, 4, 8, f32[8])");
+  lowered(
+      ops, "istft.default",
+      [](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
+        LoopValue x = call.tensor("self");
+        if (!is_complex(x.dtype)) return fail(Kind::unsupported_op, "`{}` of real pairs", call.op());
+        if (call.flag("return_complex")) return fail(Kind::unsupported_op, "`{}` with a complex result", call.op());
+        const int64_t n = call.constant("n_fft");
+        const int64_t hop = call.has("hop_length") ? call.constant("hop_length") : n / 4;
+        const int64_t length = call.has("win_length") ? call.constant("win_length") : n;
+        const bool single = x.rank() == 2;
+        if (single) x = b.unsqueeze(x, 0);
+        LoopBuilder* p = &b;
+        const bool onesided = call.has("onesided") ? call.flag("onesided") : !proves_eq(x.sizes[1], n);
+        LoopValue lines = b.transpose(x, 1, 2);
+        const double scale =
+            call.flag("normalized") ? 1 / std::sqrt(static_cast<double>(n)) : 1.0 / static_cast<double>(n);
+        // Of a whole line the first half alone is read, as the result is real.
+        if (!onesided) lines = b.slice(lines, 2, 0, n / 2 + 1);
+        LoopValue z = transform(b, whole_line(b, lines, 2, n), 2, true, scale);
+        const DType type = part_type(z.dtype);
+        auto window = full_window(b, call, n, length);
+        const Sym frames = z.sizes[1], total = (frames - 1) * hop + n;
+        const int64_t start = call.flag("center") ? n / 2 : 0;
+        const Sym wanted = call.has("length")    ? call.integer("length")
+                           : call.flag("center") ? total - 2 * start
+                                                 : total;
+        auto weight = [=](ExprId place) {
+          return window ? p->cvt(window->at({place}), type) : number_expr(*p, 1, type);
+        };
+        // Frame f covers [f hop, f hop + n): at most ceil(n / hop) of them meet at a place.
+        const int64_t most = (n + hop - 1) / hop;
+        auto gathered = [&](bool envelope) {
+          SymList sizes{envelope ? Sym(1) : z.sizes[0], wanted, most};
+          LoopValue terms = b.from(type, sizes, [=](const Index& i) {
+            ExprId t = p->add(i[1], int_expr(*p, start));
+            ExprId f = p->sub(p->op(ScalarOp::floordiv, {t, int_expr(*p, hop)}), i[2]);
+            ExprId place = p->sub(t, p->mul(f, int_expr(*p, hop)));
+            std::vector<ExprId> inside{p->op(ScalarOp::le, {int_expr(*p, 0), f}),
+                                       p->op(ScalarOp::lt, {f, p->index(frames)}),
+                                       p->op(ScalarOp::lt, {place, int_expr(*p, n)})};
+            ExprId w = weight(place);
+            ExprId v = envelope ? p->mul(w, w) : p->mul(w, p->pool().real(z.at({i[0], f, place})));
+            return p->where(all_of(*p, inside), v, number_expr(*p, 0, type));
+          });
+          return b.reduce(ReduceOp::sum, terms, {2}, false, type, type, envelope ? ".envelope" : ".sum");
+        };
+        LoopValue sum = gathered(false), envelope = gathered(true);
+        LoopValue y = b.from(type, {z.sizes[0], wanted}, [=](const Index& i) {
+          ExprId e = envelope.at({int_expr(*p, 0), i[1]}), none = p->op(ScalarOp::eq, {e, number_expr(*p, 0, type)});
+          return p->div(sum.at(i), p->where(none, number_expr(*p, 1, type), e));
+        });
+        return Values{single ? b.squeeze(y, 0) : y};
+      })
+      .sample("aten.istft.default(c64[5,6], 8, 4, 8, f32[8])")
+      .sample("aten.istft.default(c64[8,6], 8)");
 }
 
 }  // namespace

@@ -18,13 +18,28 @@ SymList with(SymList batch, std::initializer_list<Sym> dims) {
 
 Result<LoopValue> matrix(const LowerCall& call, const char* name) {
   LoopValue a = call.tensor(name);
-  if (a.dtype != DType::f32 && a.dtype != DType::f64)
+  if (part_type(a.dtype) != DType::f32 && part_type(a.dtype) != DType::f64)
     return fail(Kind::unsupported_op, "`{}` of {}", call.op(), dtype_name(a.dtype));
   if (a.rank() < 2) return fail(Kind::bad_graph, "`{}` of a tensor of rank {}", call.op(), a.rank());
   return a;
 }
 
 LoopValue transposed(LoopBuilder& b, const LoopValue& a) { return b.transpose(a, a.rank() - 2, a.rank() - 1); }
+
+LoopValue conjugated(LoopBuilder& b, const LoopValue& a) {
+  if (!is_complex(a.dtype)) return a;
+  LoopBuilder* p = &b;
+  return b.from(a.dtype, a.sizes, [a, p](const Index& i) {
+    const ExprId z = a.at(i);
+    return p->pool().pair(p->pool().real(z), p->op(ScalarOp::neg, {p->pool().imag(z)}));
+  });
+}
+LoopValue adjoint(LoopBuilder& b, const LoopValue& a) { return transposed(b, conjugated(b, a)); }
+
+std::vector<LoopValue> library(LoopBuilder& b, const std::string& function, const std::vector<LoopValue>& operands,
+                               SymList attributes, const std::vector<LoopBuilder::CallResult>& results) {
+  return b.call(function, operands, std::move(attributes), results, {}, true);
+}
 
 LoopValue triangle(LoopBuilder& b, const LoopValue& a, bool upper, const SymList& sizes, bool unit) {
   LoopBuilder* p = &b;
@@ -79,8 +94,7 @@ void check_info(LoopBuilder& b, const LoopValue& info, const std::string& text) 
   LoopBuilder* p = &b;
   LoopValue bad =
       b.from(DType::i64, info.sizes, [p, info](const Index& i) { return p->cvt(truth(*p, info.at(i)), DType::i64); });
-  if (info.rank() > 0)
-    bad = b.reduce(ReduceOp::max, b.from(DType::i64, info.sizes, bad.at), {}, false, DType::i64, DType::i64, ".info");
+  if (info.rank() > 0) bad = b.reduce(ReduceOp::sum, bad, {}, false, DType::i64, DType::i64, ".info");
   b.loops().guards.push_back({sym_eq(b.read_size(bad), 0), text});
 }
 
@@ -89,21 +103,21 @@ struct Lu {
 };
 Lu factor_lu(LoopBuilder& b, const LoopValue& a) {
   const SymList batch = batch_of(a.sizes);
-  auto r =
-      b.call("lu", {a}, {}, {{a.dtype, a.sizes}, {DType::i32, with(batch, {rank_of(a.sizes)})}, {DType::i32, batch}});
+  auto r = library(b, "lu", {a}, {},
+                   {{a.dtype, a.sizes}, {DType::i32, with(batch, {rank_of(a.sizes)})}, {DType::i32, batch}});
   return {r[0], r[1], r[2]};
 }
 LoopValue lu_solve(LoopBuilder& b, const LoopValue& lu, const LoopValue& pivots, const LoopValue& right, bool adjoint) {
-  return b.call("lu_solve", {lu, pivots, right}, {adjoint ? 1 : 0}, {{right.dtype, right.sizes}})[0];
+  return library(b, "lu_solve", {lu, pivots, right}, {adjoint ? 1 : 0}, {{right.dtype, right.sizes}})[0];
 }
 LoopValue solve_triangle(LoopBuilder& b, const LoopValue& a, const LoopValue& right, bool upper, bool unit,
                          bool adjoint) {
-  return b.call("solve_triangular", {a, right}, {upper ? 1 : 0, unit ? 1 : 0, adjoint ? 1 : 0},
-                {{right.dtype, right.sizes}})[0];
+  return library(b, "solve_triangular", {a, right}, {upper ? 1 : 0, unit ? 1 : 0, adjoint ? 1 : 0},
+                 {{right.dtype, right.sizes}})[0];
 }
 // Rows of the permutation matrix p with a = p l u.
 LoopValue permutation(LoopBuilder& b, const LoopValue& pivots, const SymList& batch, const Sym& m) {
-  return b.call("lu_permutation", {pivots}, {}, {{DType::i64, with(batch, {m})}})[0];
+  return library(b, "lu_permutation", {pivots}, {}, {{DType::i64, with(batch, {m})}})[0];
 }
 LoopValue permutation_matrix(LoopBuilder& b, const LoopValue& order, const Sym& m, DType dtype) {
   LoopBuilder* p = &b;
@@ -135,8 +149,8 @@ void add_cholesky(OpTable& ops) {
         },
         [ex](LoopBuilder& b, const LowerCall& call) -> Values {
           TD_TRY(LoopValue a, matrix(call, "self"));
-          auto r = b.call("cholesky", {a}, {call.flag("upper") ? 1 : 0},
-                          {{a.dtype, a.sizes}, {DType::i32, batch_of(a.sizes)}});
+          auto r = library(b, "cholesky", {a}, {call.flag("upper") ? 1 : 0},
+                           {{a.dtype, a.sizes}, {DType::i32, batch_of(a.sizes)}});
           if (!ex || call.flag("check_errors"))
             check_info(b, r[1], format("`{}`: the matrix is not positive-definite", call.op()));
           return r;
@@ -254,7 +268,7 @@ void add_lu(OpTable& ops) {
         lu = batched(b, lu, batch), right = batched(b, right, batch);
         const bool left = call.flag("left"), adjoint = call.flag("adjoint");
         if (left) return std::vector<LoopValue>{lu_solve(b, lu, pivots, right, adjoint)};
-        return std::vector<LoopValue>{transposed(b, lu_solve(b, lu, pivots, transposed(b, right), !adjoint))};
+        return std::vector<LoopValue>{linalg::adjoint(b, lu_solve(b, lu, pivots, linalg::adjoint(b, right), !adjoint))};
       });
   add(
       ops, "lu_solve.default",
@@ -270,6 +284,59 @@ void add_lu(OpTable& ops) {
         LoopValue pivots = call.tensor("LU_pivots");
         pivots = b.broadcast(pivots, with(batch, {pivots.sizes.back()}));
         return std::vector<LoopValue>{lu_solve(b, batched(b, lu, batch), pivots, batched(b, right, batch), false)};
+      });
+}
+
+// ------------------------------------------------------------------------------------------------------------ ldl
+
+// Hermitian factorisations are those of symmetric matrices where numbers are real.
+Status needs_symmetric(const LowerCall& call, DType dtype) {
+  if (is_complex(dtype) && call.flag("hermitian"))
+    return fail(Kind::unsupported_op, "`{}` of a complex matrix with hermitian=True", call.op());
+  return {};
+}
+
+void add_ldl(OpTable& ops) {
+  for (const char* name : {"linalg_ldl_factor.default", "linalg_ldl_factor_ex.default"}) {
+    const bool ex = std::string_view(name).find("_ex") != std::string_view::npos;
+    add(
+        ops, name,
+        [ex](const Call& call) -> Types {
+          const TensorType& a = first(call);
+          const SymList batch = batch_of(a.sizes);
+          std::vector<TensorType> out{typed(call, a.dtype, a.sizes),
+                                      contiguous_type(call, DType::i32, with(batch, {rows_of(a.sizes)}))};
+          if (ex) out.push_back(contiguous_type(call, DType::i32, batch));
+          return out;
+        },
+        [ex](LoopBuilder& b, const LowerCall& call) -> Values {
+          TD_TRY(LoopValue a, matrix(call, "self"));
+          TD_CHECK_OK(needs_symmetric(call, a.dtype));
+          const SymList batch = batch_of(a.sizes);
+          auto r = library(b, "ldl", {a}, {},
+                           {{a.dtype, a.sizes}, {DType::i32, with(batch, {rows_of(a.sizes)})}, {DType::i32, batch}});
+          if (!ex || call.flag("check_errors")) check_info(b, r[2], format("`{}`: the matrix is singular", call.op()));
+          if (!ex) r.pop_back();
+          return r;
+        },
+        {"(f32[2,4,4])"});
+  }
+  add(
+      ops, "linalg_ldl_solve.default",
+      [](const Call& call) -> Types {
+        const TensorType &ld = call.type("LD"), &right = call.type("B");
+        TD_TRY(SymList batch, broadcast_sizes(batch_of(ld.sizes), batch_of(right.sizes)));
+        return one(typed(call, ld.dtype, with(batch, {rows_of(right.sizes), columns_of(right.sizes)})));
+      },
+      [](LoopBuilder& b, const LowerCall& call) -> Values {
+        TD_TRY(LoopValue ld, matrix(call, "LD"));
+        TD_TRY(LoopValue right, matrix(call, "B"));
+        TD_CHECK_OK(needs_symmetric(call, ld.dtype));
+        const SymList batch = batch_of(call.result().sizes);
+        LoopValue pivots = call.tensor("pivots");
+        pivots = b.broadcast(pivots, with(batch, {pivots.sizes.back()}));
+        right = batched(b, right, batch);
+        return library(b, "ldl_solve", {batched(b, ld, batch), pivots, right}, {}, {{right.dtype, right.sizes}});
       });
 }
 
@@ -293,7 +360,7 @@ Result<Solution> solve(LoopBuilder& b, const LowerCall& call, const TensorType& 
   right = batched(b, right, batch);
   const bool left = call.flag("left") || vector;
   s.result =
-      left ? lu_solve(b, lu, pivots, right, false) : transposed(b, lu_solve(b, lu, pivots, transposed(b, right), true));
+      left ? lu_solve(b, lu, pivots, right, false) : adjoint(b, lu_solve(b, lu, pivots, adjoint(b, right), true));
   if (vector) s.result = b.squeeze(s.result, s.result.rank() - 1);
   return s;
 }
@@ -367,7 +434,7 @@ void add_solve(OpTable& ops) {
         a = batched(b, a, batch), right = batched(b, right, batch);
         const bool upper = call.flag("upper"), unit = call.flag("unitriangular");
         if (call.flag("left")) return std::vector<LoopValue>{solve_triangle(b, a, right, upper, unit, false)};
-        return std::vector<LoopValue>{transposed(b, solve_triangle(b, a, transposed(b, right), upper, unit, true))};
+        return std::vector<LoopValue>{adjoint(b, solve_triangle(b, a, adjoint(b, right), upper, unit, true))};
       });
   add(
       ops, "triangular_solve.default",
@@ -383,8 +450,11 @@ void add_solve(OpTable& ops) {
         TD_TRY(LoopValue right, matrix(call, "self"));
         const SymList batch = batch_of(call.result().sizes);
         a = batched(b, a, batch), right = batched(b, right, batch);
+        // Transposed alone: the library's adjoint of the conjugated matrix.
+        const bool turned = call.flag("transpose");
+        LoopValue used = turned ? conjugated(b, a) : a;
         return std::vector<LoopValue>{
-            solve_triangle(b, a, right, call.flag("upper"), call.flag("unitriangular"), call.flag("transpose")), a};
+            solve_triangle(b, used, right, call.flag("upper"), call.flag("unitriangular"), turned), a};
       });
 }
 
@@ -402,6 +472,13 @@ LoopValue parity(LoopBuilder& b, const LoopValue& pivots, DType dtype) {
     const ExprId odd = p->op(ScalarOp::remainder, {count.at(i), int_expr(*p, 2)});
     return p->where(p->op(ScalarOp::eq, {odd, int_expr(*p, 0)}), p->number(1, dtype), p->number(-1, dtype));
   });
+}
+
+// Products of complex numbers are no reduction.
+Result<LoopValue> real_matrix(const LowerCall& call) {
+  TD_TRY(LoopValue a, matrix(call, call.schema().args[0].name.c_str()));
+  if (is_complex(a.dtype)) return fail(Kind::unsupported_op, "`{}` of {}", call.op(), dtype_name(a.dtype));
+  return a;
 }
 
 struct Determinant {
@@ -442,7 +519,7 @@ void add_determinants(OpTable& ops) {
           return out;
         },
         [](LoopBuilder& b, const LowerCall& call) -> Values {
-          TD_TRY(LoopValue a, matrix(call, call.schema().args[0].name.c_str()));
+          TD_TRY(LoopValue a, real_matrix(call));
           Lu f = factor_lu(b, a);
           LoopBuilder* p = &b;
           LoopValue diag = diagonal(b, f.lu);
@@ -462,6 +539,7 @@ void add_determinants(OpTable& ops) {
           const TensorType& a = first(call);
           TensorType each = contiguous_type(call, a.dtype, batch_of(a.sizes));
           std::vector<TensorType> out{each, each};
+          out[1].dtype = part_type(a.dtype);
           if (factors) {
             out.push_back(typed(call, a.dtype, a.sizes));
             out.push_back(contiguous_type(call, DType::i32, with(batch_of(a.sizes), {rank_of(a.sizes)})));
@@ -469,7 +547,7 @@ void add_determinants(OpTable& ops) {
           return out;
         },
         [](LoopBuilder& b, const LowerCall& call) -> Values {
-          TD_TRY(LoopValue a, matrix(call, call.schema().args[0].name.c_str()));
+          TD_TRY(LoopValue a, real_matrix(call));
           Determinant d = log_determinant(b, a);
           return std::vector<LoopValue>{d.sign, d.log, d.factors.lu, d.factors.pivots};
         },
@@ -481,7 +559,7 @@ void add_determinants(OpTable& ops) {
         return one(contiguous_type(call, first(call).dtype, batch_of(first(call).sizes)));
       },
       [](LoopBuilder& b, const LowerCall& call) -> Values {
-        TD_TRY(LoopValue a, matrix(call, "self"));
+        TD_TRY(LoopValue a, real_matrix(call));
         Determinant d = log_determinant(b, a);
         LoopBuilder* p = &b;
         return std::vector<LoopValue>{
@@ -498,6 +576,7 @@ void add_determinants(OpTable& ops) {
 void add_linalg_ops(OpTable& ops) {
   add_cholesky(ops);
   add_lu(ops);
+  add_ldl(ops);
   add_solve(ops);
   add_determinants(ops);
 }

@@ -9,6 +9,7 @@
 namespace toroid {
 
 void add_linalg_ops(OpTable& ops);
+void add_composed_linalg_ops(OpTable& ops);
 void add_spectral_ops(OpTable& ops);  // qr, singular values, eigenvalues, the exponential
 
 namespace linalg {
@@ -22,9 +23,15 @@ inline Sym rows_of(const SymList& sizes) { return sizes[sizes.size() - 2]; }
 inline Sym columns_of(const SymList& sizes) { return sizes.back(); }
 inline Sym rank_of(const SymList& sizes) { return sym_min(rows_of(sizes), columns_of(sizes)); }
 
-// The argument as a matrix of a type that the library knows.
+// The argument as a matrix of a type that the library knows: real or complex, f32 or f64.
 Result<LoopValue> matrix(const LowerCall& call, const char* name);
 LoopValue transposed(LoopBuilder& b, const LoopValue& a);
+LoopValue conjugated(LoopBuilder& b, const LoopValue& a);
+// Transposed and conjugated.
+LoopValue adjoint(LoopBuilder& b, const LoopValue& a);
+// A function of runtime/library (linalg.cpp, svd.cpp, spectra.cpp).
+std::vector<LoopValue> library(LoopBuilder& b, const std::string& function, const std::vector<LoopValue>& operands,
+                               SymList attributes, const std::vector<LoopBuilder::CallResult>& results);
 // The part on and above (or below) the diagonal, cut to `sizes`; elsewhere 0. `unit`: the diagonal is 1.
 LoopValue triangle(LoopBuilder& b, const LoopValue& a, bool upper, const SymList& sizes, bool unit);
 

@@ -16,14 +16,14 @@ struct Svd {
 Svd factor_svd(LoopBuilder& b, const LoopValue& a, bool full) {
   const SymList batch = batch_of(a.sizes);
   const Sym m = rows_of(a.sizes), n = columns_of(a.sizes), k = rank_of(a.sizes);
-  auto r = b.call("svd", {a}, {full ? 1 : 0, 1},
-                  {{a.dtype, with(batch, {m, full ? m : k})},
-                   {a.dtype, with(batch, {k})},
-                   {a.dtype, with(batch, {full ? n : k, n})}});
+  auto r = library(b, "svd", {a}, {full ? 1 : 0, 1},
+                   {{a.dtype, with(batch, {m, full ? m : k})},
+                    {part_type(a.dtype), with(batch, {k})},
+                    {a.dtype, with(batch, {full ? n : k, n})}});
   return {r[0], r[1], r[2]};
 }
 LoopValue singular_values(LoopBuilder& b, const LoopValue& a) {
-  return b.call("svd", {a}, {0, 0}, {{a.dtype, with(batch_of(a.sizes), {rank_of(a.sizes)})}})[0];
+  return library(b, "svd", {a}, {0, 0}, {{part_type(a.dtype), with(batch_of(a.sizes), {rank_of(a.sizes)})}})[0];
 }
 
 // -------------------------------------------------------------------------------------------------------------- qr
@@ -32,12 +32,12 @@ struct Qr {
   LoopValue packed, tau;
 };
 Qr factor_qr(LoopBuilder& b, const LoopValue& a) {
-  auto r = b.call("geqrf", {a}, {}, {{a.dtype, a.sizes}, {a.dtype, with(batch_of(a.sizes), {rank_of(a.sizes)})}});
+  auto r = library(b, "geqrf", {a}, {}, {{a.dtype, a.sizes}, {a.dtype, with(batch_of(a.sizes), {rank_of(a.sizes)})}});
   return {r[0], r[1]};
 }
 LoopValue reflections(LoopBuilder& b, const LoopValue& packed, const LoopValue& tau, const Sym& columns) {
-  return b.call("householder_product", {packed, tau}, {},
-                {{packed.dtype, with(batch_of(packed.sizes), {rows_of(packed.sizes), columns})}})[0];
+  return library(b, "householder_product", {packed, tau}, {},
+                 {{packed.dtype, with(batch_of(packed.sizes), {rows_of(packed.sizes), columns})}})[0];
 }
 
 void add_qr(OpTable& ops) {
@@ -94,17 +94,28 @@ void add_qr(OpTable& ops) {
         TD_TRY(LoopValue a, matrix(call, "self"));
         TD_TRY(LoopValue c, matrix(call, "input3"));
         LoopValue q = b.materialize(reflections(b, a, call.tensor("input2"), rows_of(a.sizes)), ".q");
-        if (call.flag("transpose")) q = transposed(b, q);
+        if (call.flag("transpose")) q = adjoint(b, q);
         return std::vector<LoopValue>{call.flag("left") ? matmul(b, q, c, a.dtype) : matmul(b, c, q, a.dtype)};
       });
 }
 
 // ------------------------------------------------------------------------------------------------- singular values
 
+// With `hermitian`, the lower triangle alone is read.
+LoopValue whole_of_hermitian(LoopBuilder& b, const LowerCall& call, const LoopValue& a) {
+  if (call.schema().find_arg("hermitian") < 0 || !call.flag("hermitian")) return a;
+  LoopBuilder* p = &b;
+  LoopValue other = adjoint(b, a);
+  return b.from(a.dtype, a.sizes, [=](const Index& i) {
+    const ExprId below = p->op(ScalarOp::le, {i.back(), i[i.size() - 2]});
+    return p->where(below, a.at(i), other.at(i));
+  });
+}
+
 // What of the singular values counts: above max(atol, rtol * the greatest).
 LoopValue above_tolerance(LoopBuilder& b, const LowerCall& call, const LoopValue& s, const LoopValue& a) {
   LoopBuilder* p = &b;
-  const DType t = a.dtype;
+  const DType t = part_type(a.dtype);
   const double eps = t == DType::f64 ? 0x1p-52 : 0x1p-23;
   auto tolerance = [&](const char* name) -> std::optional<LoopValue> {
     if (!call.has(name)) return std::nullopt;
@@ -154,7 +165,7 @@ void add_svd(OpTable& ops) {
             if (old) return fail(Kind::unsupported_op, "`{}` without vectors", call.op());
             u = v = contiguous_type(call, a.dtype, {0});
           }
-          return std::vector<TensorType>{u, typed(call, a.dtype, with(batch, {k})), v};
+          return std::vector<TensorType>{u, typed(call, part_type(a.dtype), with(batch, {k})), v};
         },
         [=](LoopBuilder& b, const LowerCall& call) -> Values {
           TD_TRY(LoopValue a, matrix(call, call.schema().args[0].name.c_str()));
@@ -163,13 +174,14 @@ void add_svd(OpTable& ops) {
             return std::vector<LoopValue>{nothing, singular_values(b, a), nothing};
           }
           Svd f = factor_svd(b, a, full_of(call));
-          return std::vector<LoopValue>{f.u, f.s, old ? transposed(b, f.vh) : f.vh};
+          return std::vector<LoopValue>{f.u, f.s, old ? adjoint(b, f.vh) : f.vh};
         });
   }
   add(
       ops, "linalg_svdvals.default",
       [](const Call& call) -> Types {
-        return one(typed(call, first(call).dtype, with(batch_of(first(call).sizes), {rank_of(first(call).sizes)})));
+        return one(
+            typed(call, part_type(first(call).dtype), with(batch_of(first(call).sizes), {rank_of(first(call).sizes)})));
       },
       [](LoopBuilder& b, const LowerCall& call) -> Values {
         TD_TRY(LoopValue a, matrix(call, "A"));
@@ -186,18 +198,20 @@ void add_svd(OpTable& ops) {
         },
         [](LoopBuilder& b, const LowerCall& call) -> Values {
           TD_TRY(LoopValue a, matrix(call, call.schema().args[0].name.c_str()));
+          a = whole_of_hermitian(b, call, a);
           Svd f = factor_svd(b, a, false);
           LoopValue counts = above_tolerance(b, call, f.s, a);
           LoopBuilder* p = &b;
           const DType t = a.dtype;
           // Columns of v over the singular values.
-          LoopValue v = transposed(b, f.vh);
+          LoopValue v = adjoint(b, f.vh);
           LoopValue scaled = b.from(t, v.sizes, [=](const Index& i) {
             Index at(i.begin(), i.end() - 2);
             at.push_back(i.back());
-            return p->where(counts.at(at), p->div(v.at(i), f.s.at(at)), p->number(0, t));
+            return p->where(counts.at(at), p->div(v.at(i), p->cvt(f.s.at(at), t)),
+                            p->cvt(p->number(0, part_type(t)), t));
           });
-          return std::vector<LoopValue>{matmul(b, b.materialize(scaled, ".v"), transposed(b, f.u), t)};
+          return std::vector<LoopValue>{matmul(b, b.materialize(scaled, ".v"), adjoint(b, f.u), t)};
         },
         {});
   for (const char* name : {"linalg_matrix_rank.atol_rtol_tensor", "linalg_matrix_rank.atol_rtol_float"})
@@ -206,6 +220,7 @@ void add_svd(OpTable& ops) {
         [](const Call& call) -> Types { return one(contiguous_type(call, DType::i64, batch_of(first(call).sizes))); },
         [](LoopBuilder& b, const LowerCall& call) -> Values {
           TD_TRY(LoopValue a, matrix(call, call.schema().args[0].name.c_str()));
+          a = whole_of_hermitian(b, call, a);
           LoopValue s = singular_values(b, a), counts = above_tolerance(b, call, s, a);
           LoopBuilder* p = &b;
           LoopValue flags =
@@ -224,7 +239,7 @@ void add_eigen(OpTable& ops) {
         ops, name,
         [vectors](const Call& call) -> Types {
           const TensorType& a = first(call);
-          std::vector<TensorType> out{typed(call, a.dtype, with(batch_of(a.sizes), {rows_of(a.sizes)}))};
+          std::vector<TensorType> out{typed(call, part_type(a.dtype), with(batch_of(a.sizes), {rows_of(a.sizes)}))};
           const bool wanted = call.schema().find_arg("compute_v") < 0 || call.flag("compute_v");
           if (vectors) out.push_back(wanted ? typed(call, a.dtype, a.sizes) : contiguous_type(call, a.dtype, {0}));
           return out;
@@ -232,19 +247,45 @@ void add_eigen(OpTable& ops) {
         [](LoopBuilder& b, const LowerCall& call) -> Values {
           TD_TRY(LoopValue a, matrix(call, call.schema().args[0].name.c_str()));
           const std::string side = call.text("UPLO");
-          auto r = b.call("eigh", {a}, {side == "U" || side == "u" ? 1 : 0},
-                          {{a.dtype, with(batch_of(a.sizes), {rows_of(a.sizes)})}, {a.dtype, a.sizes}});
+          auto r = library(b, "eigh", {a}, {side == "U" || side == "u" ? 1 : 0},
+                           {{part_type(a.dtype), with(batch_of(a.sizes), {rows_of(a.sizes)})}, {a.dtype, a.sizes}});
           if (call.schema().find_arg("compute_v") >= 0 && !call.flag("compute_v"))
             r[1] = b.full({0}, b.number(0, a.dtype), a.dtype);
           return r;
+        });
+  }
+  for (const char* name : {"linalg_eig.default", "linalg_eigvals.default", "_linalg_eigvals.default"}) {
+    const bool vectors = std::string_view(name) == "linalg_eig.default";
+    add(
+        ops, name,
+        [vectors](const Call& call) -> Types {
+          const TensorType& a = first(call);
+          const DType dtype = complex_of_parts(part_type(a.dtype));
+          std::vector<TensorType> out{typed(call, dtype, with(batch_of(a.sizes), {rows_of(a.sizes)}))};
+          if (vectors) out.push_back(typed(call, dtype, a.sizes));
+          return out;
+        },
+        [vectors](LoopBuilder& b, const LowerCall& call) -> Values {
+          TD_TRY(LoopValue a, matrix(call, "self"));
+          const DType dtype = complex_of_parts(part_type(a.dtype));
+          std::vector<LoopBuilder::CallResult> results{{dtype, with(batch_of(a.sizes), {rows_of(a.sizes)})}};
+          if (vectors) results.push_back({dtype, a.sizes});
+          return library(b, "eig", {a}, {vectors ? 1 : 0}, results);
         });
   }
   for (const char* name : {"matrix_exp.default", "linalg_matrix_exp.default"})
     add(
         ops, name, [](const Call& call) -> Types { return one(typed(call, first(call).dtype, first(call).sizes)); },
         [](LoopBuilder& b, const LowerCall& call) -> Values {
-          TD_TRY(LoopValue a, matrix(call, call.schema().args[0].name.c_str()));
-          return b.call("matrix_exp", {a}, {}, {{a.dtype, a.sizes}});
+          LoopValue a = call.tensor(call.schema().args[0].name);
+          // The only one of these that takes low precision.
+          if (is_low_precision(a.dtype)) {
+            LoopValue wide = b.convert(a, DType::f32);
+            return std::vector<LoopValue>{
+                b.convert(library(b, "matrix_exp", {wide}, {}, {{DType::f32, a.sizes}})[0], a.dtype)};
+          }
+          TD_TRY(a, matrix(call, call.schema().args[0].name.c_str()));
+          return library(b, "matrix_exp", {a}, {}, {{a.dtype, a.sizes}});
         },
         {"(f32[2,3,3])"});
 }

@@ -374,6 +374,9 @@ LoopValue LoopBuilder::reduce(ReduceOp reduce_op, const LoopValue& x, std::vecto
   if (is_bool(compute_type) && reduce_op == ReduceOp::min) reduce_op = ReduceOp::all;
   std::vector<bool> reduced(x.sizes.size(), dims.empty());
   for (int64_t dim : dims) reduced[static_cast<size_t>(wrap_dim(dim, x.rank()))] = true;
+  // The extremes of truths are truths about all of them: kernels have no order of masks.
+  if (is_bool(compute_type) && reduce_op == ReduceOp::min) reduce_op = ReduceOp::all;
+  if (is_bool(compute_type) && reduce_op == ReduceOp::max) reduce_op = ReduceOp::any;
   const bool logical = reduce_op == ReduceOp::any || reduce_op == ReduceOp::all;
   SymList sizes;
   for (size_t k = 0; k < x.sizes.size(); ++k)
@@ -399,6 +402,7 @@ LoopValue LoopBuilder::reduce(ReduceOp reduce_op, const LoopValue& x, std::vecto
 LoopValue LoopBuilder::scan(ReduceOp scan_op, const LoopValue& x, int64_t dim, DType compute_type, DType result) {
   if (x.rank() == 0) return convert(x, result);
   const size_t d = static_cast<size_t>(wrap_dim(dim, x.rank()));
+  if (proves_eq(x.sizes[d], 1)) return convert(x, result);  // nothing runs
   auto body = [&](const Index& index) {
     Index at = index;
     const Sym var = pool().fresh(x.sizes[d]);
@@ -447,11 +451,10 @@ TensorId LoopBuilder::whole_tensor(const LoopValue& x) {
 
 std::vector<LoopValue> LoopBuilder::call(const std::string& function, const std::vector<LoopValue>& operands,
                                          SymList attributes, const std::vector<CallResult>& results,
-                                         std::vector<Loops> bodies) {
-  // A function takes tensors by their elements, and no pair of parts is one.
+                                         std::vector<Loops> bodies, bool takes_complex) {
   const bool complex = std::ranges::any_of(operands, [](const LoopValue& x) { return is_complex(x.dtype); }) ||
                        std::ranges::any_of(results, [](const CallResult& r) { return is_complex(r.dtype); });
-  if (complex) throw Refused{{Kind::unsupported_op, format("`{}` of complex numbers", function), {}}};
+  if (complex && !takes_complex) throw Refused{{Kind::unsupported_op, format("`{}` of complex numbers", function), {}}};
   LoopCall call;
   call.function = function;
   call.attributes = std::move(attributes);
@@ -464,9 +467,10 @@ std::vector<LoopValue> LoopBuilder::call(const std::string& function, const std:
     LoopTensor tensor;
     tensor.kind = TensorKind::called;
     tensor.call = id;
-    tensor.dtype = result.dtype;
-    tensor.sizes = result.sizes;
-    tensor.strides = contiguous_strides(result.sizes);
+    tensor.pairs = is_complex(result.dtype);
+    tensor.dtype = part_type(result.dtype);
+    tensor.sizes = tensor.pairs ? pair_sizes(result.sizes) : result.sizes;
+    tensor.strides = contiguous_strides(tensor.sizes);
     tensor.where = where_;
     tensor.name = unique(name_);
     const TensorId made = loops_.add(std::move(tensor));

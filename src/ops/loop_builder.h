@@ -86,13 +86,15 @@ class LoopBuilder {
   // A computed tensor with this element at each index; `strides` row-major when empty.
   TensorId compute(DType dtype, const SymList& sizes, const std::function<ExprId(const Index&)>& at, std::string name,
                    SymList strides = {});
-  // The results of a call (LoopCall), of these types, from whole tensors; named after the current node.
+  // The results of a call (LoopCall), of these types, from whole tensors; named after the current node. Most functions
+  // know no complex numbers, and refuse them.
   struct CallResult {
     DType dtype = DType::f32;
     SymList sizes;
   };
   std::vector<LoopValue> call(const std::string& function, const std::vector<LoopValue>& operands, SymList attributes,
-                              const std::vector<CallResult>& results, std::vector<Loops> bodies = {});
+                              const std::vector<CallResult>& results, std::vector<Loops> bodies = {},
+                              bool takes_complex = false);
   // The size that `count` (one integer) says: `wanted` when that is a symbol which nothing has defined yet, which is
   // then read from it; else `wanted` is compared with it when the program runs.
   void define_size(const Sym& wanted, const LoopValue& count);

@@ -76,14 +76,15 @@ LoopValue with_addend(LoopBuilder& b, const LowerCall& call, const LoopValue& pr
   auto known = [&](const char* name, double value) {
     const Arg& arg = call.arg(name);
     auto sym = std::get_if<Sym>(&arg);
+    if (std::holds_alternative<std::complex<double>>(arg)) return false;
     return (!sym || sym->is_constant()) && call.number(name) == value;
   };
   bool no_addend = known("beta", 0), plain_beta = known("beta", 1), plain_alpha = known("alpha", 1);
   LoopBuilder* p = &b;
-  auto scaled = [=](ExprId x) { return plain_alpha ? x : p->mul(x, alpha); };
+  auto scaled = [=](ExprId x) { return plain_alpha ? x : product_expr(*p, x, alpha); };
   if (no_addend) return map1(b, product, acc, result, scaled);
   return b.map({product, call.tensor("self")}, product.sizes, acc, result, [=](const std::vector<ExprId>& v) {
-    return p->cvt(p->add(scaled(v[0]), plain_beta ? v[1] : p->mul(v[1], beta)), result);
+    return p->cvt(sum_expr(*p, scaled(v[0]), plain_beta ? v[1] : product_expr(*p, v[1], beta)), result);
   });
 }
 
@@ -139,7 +140,8 @@ void add_with_addend(OpTable& ops) {
                                 [p](const std::vector<ExprId>& x) { return product_expr(*p, x[0], x[1]); });
         return with_addend(b, call, outer, dtype);
       })
-      .sample("aten.addr.default(f32[3,4], f32[3], f32[4])");
+      .sample("aten.addr.default(f32[3,4], f32[3], f32[4])")
+      .sample("aten.addr.default(bool[3,4], bool[3], bool[4])");
 }
 
 void add_vectors(OpTable& ops) {
@@ -188,12 +190,17 @@ void add_vectors(OpTable& ops) {
   ops.add("aten.inner.default")
       .infer([](const Call& call) -> Types {
         const TensorType &a = call.type("self"), &b = call.type("other");
+        if (a.rank() == 0 || b.rank() == 0)
+          return one(unclaimed_type(call, a.dtype, a.rank() == 0 ? b.sizes : a.sizes));
         SymList sizes(a.sizes.begin(), a.sizes.end() - 1);
         sizes.insert(sizes.end(), b.sizes.begin(), b.sizes.end() - 1);
         return one(unclaimed_type(call, a.dtype, sizes));
       })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
         LoopValue x = call.tensor("self"), y = call.tensor("other");
+        if (x.rank() == 0 || y.rank() == 0)
+          return b.map({x, y}, x.rank() == 0 ? y.sizes : x.sizes, x.dtype, x.dtype,
+                       [p = &b](const std::vector<ExprId>& v) { return product_expr(*p, v[0], v[1]); });
         SymList sizes(x.sizes.begin(), x.sizes.end() - 1);
         size_t split = sizes.size();
         sizes.insert(sizes.end(), y.sizes.begin(), y.sizes.end() - 1);
@@ -210,7 +217,8 @@ void add_vectors(OpTable& ops) {
             "");
         return map1(b, sum, sum.dtype, x.dtype, [](ExprId v) { return v; });
       })
-      .sample("aten.inner.default(f32[2,3,4], f32[5,4])");
+      .sample("aten.inner.default(f32[2,3,4], f32[5,4])")
+      .sample("aten.inner.default(f32[2,3], f32[])");
 }
 
 // ------------------------------------------------------------------------------------------------------- einsum

@@ -111,6 +111,10 @@ double Call::number(std::string_view name) const {
     collect_symbols(*v, names);
     if (names.empty()) return evaluate_float(*v, {});
   }
+  if (auto v = get<std::complex<double>>(a)) {
+    if (v->imag() == 0) return v->real();
+    refuse(format("`{}` with a complex `{}`", node_.op, name));
+  }
   TD_CHECK(false, "`{}`: argument `{}` is no known number", node_.op, name);
 }
 
@@ -214,6 +218,7 @@ const OpTable& OpTable::all() {
     add_loss_ops(t);
     add_dynamic_ops(t);
     add_linalg_ops(t);
+    add_composed_linalg_ops(t);
     add_spectral_ops(t);
     add_special_ops(t);
     add_sort_ops(t);

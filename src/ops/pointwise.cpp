@@ -122,16 +122,25 @@ void add_unary_same(OpTable& ops) {
       .sample("aten.square.default(f32[4,5])")
       .sample("aten.square.default(i64[3])");
   // sign(NaN) = 0, and 0 of both zeros.
-  for (const char* name : {"aten.sign.default", "aten.sgn.default"})
-    add_map(ops, name, {"self"}, Out::promoted,
-            [](const MapCall& m, const Args& x) -> Result<ExprId> {
-              if (is_bool(m.type)) return x[0];
-              ExprId zero = m.number(0), minus = is_unsigned(m.type) ? zero : m.number(-1);
-              ExprId negative = m.b.op(ScalarOp::lt, {x[0], zero}), positive = m.b.op(ScalarOp::gt, {x[0], zero});
-              return m.b.where(positive, m.number(1), m.b.where(negative, minus, zero));
-            })
-        .sample(std::string(name) + "(f32[4,5])")
-        .sample(std::string(name) + "(i64[3])");
+  for (const char* name : {"aten.sign.default", "aten.sgn.default"}) {
+    OpRow& added =
+        add_map(ops, name, {"self"}, Out::promoted,
+                [](const MapCall& m, const Args& x) -> Result<ExprId> {
+                  if (is_bool(m.type)) return x[0];
+                  if (is_complex(m.type)) {
+                    // The direction.
+                    const ExprId size = m.b.op(ScalarOp::abs, {x[0]});
+                    const ExprId none = m.b.op(ScalarOp::eq, {size, number_expr(m.b, 0, m.b.type(size))});
+                    return m.b.where(none, m.number(0), m.b.div(x[0], m.b.cvt(size, m.type)));
+                  }
+                  ExprId zero = m.number(0), minus = is_unsigned(m.type) ? zero : m.number(-1);
+                  ExprId negative = m.b.op(ScalarOp::lt, {x[0], zero}), positive = m.b.op(ScalarOp::gt, {x[0], zero});
+                  return m.b.where(positive, m.number(1), m.b.where(negative, minus, zero));
+                })
+            .sample(std::string(name) + "(f32[4,5])")
+            .sample(std::string(name) + "(i64[3])");
+    if (added.name == "aten.sgn.default") added.sample("aten.sgn.default(c64[4,5])");
+  }
   add_map(ops, "aten.positive.default", {"self"}, Out::promoted, [](const MapCall&, const Args& x) {
     return x[0];
   }).sample("aten.positive.default(f32[4,5])");
@@ -409,7 +418,8 @@ void add_composed(OpTable& ops) {
             [](const MapCall& m, const Args& x) {
               LoopBuilder& b = m.b;
               ExprId gap = b.sub(x[1], x[0]);
-              ExprId near_start = b.op(ScalarOp::lt, {b.op(ScalarOp::abs, {x[2]}), m.number(0.5)});
+              const DType part = part_type(b.type(x[2]));
+              ExprId near_start = b.op(ScalarOp::lt, {b.op(ScalarOp::abs, {x[2]}), number_expr(b, 0.5, part)});
               return b.where(near_start, b.add(x[0], b.mul(x[2], gap)),
                              b.sub(x[1], b.mul(gap, b.sub(m.number(1), x[2]))));
             })

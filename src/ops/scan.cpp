@@ -42,6 +42,7 @@ void add_running(OpTable& ops) {
         .sample(least ? "aten.cummin.default(i64[4,5], 0)" : "aten.cummax.default(f32[4,5], 1)");
   lowered(ops, "logcumsumexp.default", [](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
     LoopValue x = call.tensor("self");
+    if (is_complex(x.dtype)) return fail(Kind::unsupported_op, "`{}` of complex numbers", call.op());
     if (x.rank() == 0) return Values{x};
     LoopValue y = along(b, x, call.dim("dim", x.rank()), "running_lse", register_type(x.dtype));
     return Values{b.convert(y, x.dtype)};

@@ -96,6 +96,36 @@ void add_region_writes(OpTable& ops) {
         });
       })
       .sample("aten.diagonal_scatter.default(f32[3,4], f32[3], 1)");
+  // Over the base's memory, as as_strided reads it.
+  ops.add("aten.as_strided_scatter.default")
+      .infer([](const Call& call) -> Types {
+        const TensorType& x = call.type("self");
+        if (x.strides.size() != x.sizes.size() || !dense_order(x))
+          return fail(Kind::unsupported_op, "`{}` of a tensor whose memory has gaps: {}", call.op(), to_string(x));
+        return one(x);
+      })
+      .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+        const std::vector<int> order = *dense_order(call.type("self"));
+        LoopValue x = call.tensor("self"), memory = b.permute(x, order);
+        const SymList sizes = call.integers("size"), strides = call.integers("stride");
+        LoopValue src = b.broadcast(b.convert(call.tensor("src"), x.dtype), sizes);
+        const Sym offset = call.has("storage_offset") ? call.integer("storage_offset") : Sym(0);
+        const Sym n = product(x.sizes), m = product(sizes);
+        LoopBuilder* p = &b;
+        LoopValue y = scattered(
+            b, b.reshape(memory, {1, n}), {1, m},
+            [=](const Index& i) {
+              const Index at = p->unflatten(i[1], sizes);
+              ExprId place = p->index(offset);
+              for (size_t d = 0; d < at.size(); ++d) place = p->add(place, p->mul(at[d], p->index(strides[d])));
+              return checked_index(*p, place, n);
+            },
+            [=](const Index& i) { return src.at(p->unflatten(i[1], sizes)); }, Join::set, true);
+        std::vector<int> back(order.size());
+        for (size_t d = 0; d < order.size(); ++d) back[static_cast<size_t>(order[d])] = static_cast<int>(d);
+        return b.permute(b.reshape(y, memory.sizes), back);
+      })
+      .sample("aten.as_strided_scatter.default(f32[4,5], f32[3,2], [3, 2], [5, 1], 1)");
   ops.add("aten.copy.default")
       .infer([](const Call& call) -> Types { return one(call.type("self")); })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
@@ -117,31 +147,51 @@ void add_index_put(OpTable& ops) {
           std::vector<ValueId> list = call.values("indices");
           LoopBuilder* p = &b;
           // One mask over leading dims with one value: a choice.
-          if (list.size() == 1 && list[0].valid() && is_bool(call.type(list[0]).dtype)) {
+          if (list.size() == 1 && list[0].valid() && is_bool(call.type(list[0]).dtype) && !accumulate &&
+              is_one(product(values.sizes))) {
             LoopValue mask = call.tensor(list[0]);
-            if (!is_one(product(values.sizes)) || accumulate)
-              return fail(Kind::unsupported_op, "`{}` by a mask with as many values as it selects", call.op());
             return b.from(x.dtype, x.sizes, [=](const Index& i) {
               Index mi(i.begin(), i.begin() + static_cast<ptrdiff_t>(mask.sizes.size()));
               Index zero(values.sizes.size(), int_expr(*p, 0));
               return p->where(mask.at(mi), values.at(zero), x.at(i));
             });
           }
+          // A mask stands for the positions that it selects, one index for each of its dims.
           std::vector<size_t> dims;
+          std::vector<LoopValue> indices;
           SymList shape;
-          for (size_t d = 0; d < list.size(); ++d) {
-            if (!list[d].valid()) continue;
-            const TensorType& index = call.type(list[d]);
-            if (is_bool(index.dtype) || index.dtype == DType::u8)
-              return fail(Kind::unsupported_op, "`{}` by a mask beside other indices", call.op());
-            dims.push_back(d);
-            TD_TRY(shape, broadcast_sizes(shape, index.sizes));
+          size_t next = 0;
+          for (ValueId id : list) {
+            if (!id.valid()) {
+              ++next;
+              continue;
+            }
+            LoopValue index = call.tensor(id);
+            if (!is_bool(index.dtype) && index.dtype != DType::u8) {
+              dims.push_back(next++);
+              indices.push_back(index);
+              TD_TRY(shape, broadcast_sizes(shape, index.sizes));
+              continue;
+            }
+            if (index.rank() == 0) return fail(Kind::unsupported_op, "`{}` by a mask without dims", call.op());
+            index = b.materialize(index, ".mask");
+            // As many as there are values for, where it is the only index; else as many as there are.
+            const int64_t place = static_cast<int64_t>(next), rank = x.rank() - index.rank() + 1;
+            const int64_t column_of = place - (rank - values.rank());
+            const bool alone = std::ranges::count_if(list, [](ValueId v) { return v.valid(); }) == 1;
+            const bool counted = alone && column_of >= 0 && !is_one(values.sizes[at(column_of)]);
+            const Sym count = counted ? values.sizes[at(column_of)] : b.read_size(count_nonzero(b, index));
+            LoopValue positions = nonzero_positions(b, index, count);
+            for (int64_t column = 0; column < index.rank(); ++column) {
+              dims.push_back(next++);
+              indices.push_back(b.select(positions, 1, column));
+            }
+            TD_TRY(shape, broadcast_sizes(shape, {count}));
           }
           if (dims.empty()) return fail(Kind::bad_graph, "`{}` without indices", call.op());
           bool adjacent = dims.back() - dims.front() + 1 == dims.size();
           size_t place = adjacent ? dims.front() : 0;
-          std::vector<LoopValue> indices;
-          for (size_t d : dims) indices.push_back(b.broadcast(call.tensor(list[d]), shape));
+          for (LoopValue& index : indices) index = b.broadcast(index, shape);
           std::vector<int64_t> indexed(dims.begin(), dims.end());
           SymList source = reduced_sizes(x.sizes, indexed, false);
           source.insert(source.begin() + static_cast<ptrdiff_t>(place), shape.begin(), shape.end());
@@ -177,7 +227,8 @@ void add_index_put(OpTable& ops) {
         })
         .sample(std::string(name) + "(f32[4,5], [i64[3]], f32[3,5])")
         .sample(std::string(name) + "(f32[4,5], [none, i64[3]], f32[], True)")
-        .sample(std::string(name) + "(f32[4,5], [bool[4,5]], f32[])");
+        .sample(std::string(name) + "(f32[4,5], [bool[4,5]], f32[])")
+        .sample(std::string(name) + "(f32[4,5], [bool[4]], f32[5], True)");
 }
 
 // A line's dim last: x as [rows, line], so that rows are written apart from each other.

@@ -171,8 +171,9 @@ void add_bits(OpTable& ops) {
   // x 2^n: by f64, whose exponents have room for what f32 would lose on the way.
   add_map(ops, "aten.ldexp.Tensor", {"self", "other"}, Out::floating, [](const MapCall& m, const Args& x) {
     LoopBuilder& b = m.b;
-    ExprId power = b.op(ScalarOp::exp2, {b.cvt(x[1], DType::f64)});
-    return b.cvt(b.mul(b.cvt(x[0], DType::f64), power), m.type);
+    const DType wide = is_complex(m.type) ? DType::c128 : DType::f64;
+    ExprId power = b.op(ScalarOp::exp2, {b.cvt(x[1], wide)});
+    return b.cvt(b.mul(b.cvt(x[0], wide), power), m.type);
   }).sample("aten.ldexp.Tensor(f32[4,5], i64[5])");
   // x = mantissa * 2^exponent, |mantissa| in [0.5, 1); 0, infinities and NaN keep themselves with exponent 0.
   lowered(ops, "frexp.Tensor", [](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {

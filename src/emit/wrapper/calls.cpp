@@ -117,12 +117,17 @@ class CallText {
     return product({sizes.begin() + static_cast<ptrdiff_t>(first_dim), sizes.end()}) *
            Sym(dtype_bytes(loops_[id].dtype));
   }
-  // { data, sizes, strides, rank, dtype, 0, 0 }, whose arrays the lines before define by this name.
+  // { data, sizes, strides, rank, dtype, 0, 0 }, whose arrays the lines before define by this name. A tensor of pairs
+  // is one of complex numbers to a function.
   std::string view_text(TensorId id, const std::string& name) {
-    line(format("    const i64 {}_sizes[] = {}, {}_strides[] = {};", name, list(loops_[id].sizes), name,
-                list(schedule_.place(id).strides)));
-    return format("{{{}, {}_sizes, {}_strides, {}, {}, 0, 0}}", tensor_pointer(id), name, name, loops_[id].sizes.size(),
-                  static_cast<int>(loops_[id].dtype));
+    const LoopTensor& tensor = loops_[id];
+    const SymList& strides = schedule_.place(id).strides;
+    TD_CHECK(!tensor.pairs || proves_eq(strides.back(), 1), "pairs of `{}` that lie apart", tensor.name);
+    const TensorType type = outer_type(tensor);
+    line(format("    const i64 {}_sizes[] = {}, {}_strides[] = {};", name, list(type.sizes), name,
+                list(outer_strides(tensor, strides))));
+    return format("{{{}, {}_sizes, {}_strides, {}, {}, 0, 0}}", tensor_pointer(id), name, name, type.sizes.size(),
+                  static_cast<int>(type.dtype));
   }
 
   void next_lines(const std::string& name, const std::string& to_scratch, const std::vector<std::string>& results,
@@ -146,7 +151,7 @@ class CallText {
     line(format("    if (!{}) return td_fail(e, 2, \"out of memory\");", copy));
     const std::string view = view_text(id, copy);
     line(format("    const TdView {}_view = {};\n    td_copy_strided({}, &{}_view, {});", copy, view, copy, copy,
-                dtype_bytes(tensor.dtype)));
+                dtype_bytes(outer_type(tensor).dtype)));
     return copy;
   }
 
