@@ -171,15 +171,20 @@ void add_selects(OpTable& ops) {
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
         LoopValue x = call.tensor("self"), index = call.tensor("index");
         if (x.rank() == 0) return b.from(x.dtype, index.sizes, [x](const Index&) { return x.at({}); });
+        // An index without elements may have any rank.
+        if (std::ranges::any_of(index.sizes, is_zero)) return b.full(index.sizes, number_expr(b, 0, x.dtype), x.dtype);
         size_t dim = static_cast<size_t>(call.dim("dim", x.rank()));
         LoopBuilder* p = &b;
         return b.from(x.dtype, index.sizes, [p, x, index, dim](const Index& i) {
           Index xi = i;
+          xi.resize(x.sizes.size());  // an index without dims is one of one element
           xi[dim] = checked_index(*p, index.at(i), x.sizes[dim]);
           return x.at(xi);
         });
       })
-      .sample("aten.gather.default(f32[4,5], 1, i64[3,2])");
+      .sample("aten.gather.default(f32[4,5], 1, i64[3,2])")
+      .sample("aten.gather.default(f32[5], 0, i64[2,0])")
+      .sample("aten.gather.default(f32[5], 0, i64[])");
   // As gather, with broadcast and negative indices; without dim on the flattened tensor.
   ops.add("aten.take_along_dim.default")
       .infer([](const Call& call) -> Types {

@@ -126,6 +126,67 @@ void add_trapezoids(OpTable& ops) {
                        *form == 'a'                         ? ", dim=[0]"
                        : std::string(form) == "scalararray" ? ", spacing=2.0, dim=[1]"
                                                             : ""));
+  // A distance for each dim.
+  for (const char* form : {"scalarrayint", "scalarrayarray"})
+    compose(ops, format("gradient.{}", form),
+            [=](Compose& c) -> Composed {
+              std::vector<double> distances;
+              const Arg& arg = c.call.arg("spacing");
+              if (auto list = std::get_if<std::vector<double>>(&arg)) distances = *list;
+              if (auto list = std::get_if<SymList>(&arg))
+                for (const Sym& s : *list) distances.push_back(static_cast<double>(s.value()));
+              const std::vector<int64_t> dims = all_dims(c);
+              if (distances.size() != dims.size()) c.refuse("as many distances as dims are needed");
+              return gradients(c, dims, [=](size_t k) { return distances[k]; });
+            })
+        .sample(format("aten.gradient.{}(f32[4,5], spacing=[0.5, 2.0]{})", form,
+                       std::string(form) == "scalarrayarray" ? ", dim=[1, 0]" : ""));
+  // Coordinates for each dim: the parabola through three neighbours, with distances l and r between them.
+  auto uneven = [](Compose& c, const LoopValue& t, int64_t dim, int64_t order) {
+    LoopValue x = c.tensor("self");
+    const Sym n = x.sizes[at(dim)];
+    SymList sizes(x.sizes.size(), 1);
+    sizes[at(dim)] = n;
+    LoopValue place = c("reshape.default", {c.to(t, promote(t.dtype, x.dtype)), sizes});
+    auto part = [&](const LoopValue& v, const Sym& begin, const Sym& end) {
+      return c("slice.Tensor", {v, dim, begin, end});
+    };
+    auto gap = [&](const Sym& begin, const Sym& end) {
+      return c.sub(part(place, begin + 1, end + 1), part(place, begin, end));
+    };
+    auto sum = [&](const Sym& at0, const Sym& at1, LoopValue a, LoopValue b, LoopValue d) {
+      LoopValue first = c.mul(a, part(x, at0, at1)), second = c.mul(b, part(x, at0 + 1, at1 + 1));
+      return c.add(c.add(first, second), c.mul(d, part(x, at0 + 2, at1 + 2)));
+    };
+    auto minus = [&](LoopValue v) { return c("neg.default", {v}); };
+    LoopValue l = gap(0, n - 2), r = gap(1, n - 1), both = c.add(l, r);
+    LoopValue inner =
+        sum(0, n - 2, minus(c.div(r, c.mul(l, both))), c.div(c.sub(r, l), c.mul(l, r)), c.div(l, c.mul(r, both)));
+    LoopValue first = c.div(c.sub(part(x, 1, 2), part(x, 0, 1)), gap(0, 1));
+    LoopValue last = c.div(c.sub(part(x, n - 1, n), part(x, n - 2, n - 1)), gap(n - 2, n - 1));
+    if (order == 2) {
+      LoopValue l0 = gap(0, 1), r0 = gap(1, 2), b0 = c.add(l0, r0);
+      first = sum(0, 1, minus(c.div(c.add(l0, b0), c.mul(l0, b0))), c.div(b0, c.mul(l0, r0)),
+                  minus(c.div(l0, c.mul(r0, b0))));
+      LoopValue l1 = gap(n - 3, n - 2), r1 = gap(n - 2, n - 1), b1 = c.add(l1, r1);
+      last = sum(n - 3, n - 2, c.div(r1, c.mul(l1, b1)), minus(c.div(b1, c.mul(l1, r1))),
+                 c.div(c.add(r1, b1), c.mul(r1, b1)));
+    }
+    return c("cat.default", {std::vector<LoopValue>{first, inner, last}, dim});
+  };
+  for (const char* form : {"tensorarrayint", "tensorarray"})
+    compose(ops, format("gradient.{}", form),
+            [=](Compose& c) -> Composed {
+              const std::vector<LoopValue> coordinates = c.tensors("spacing");
+              const std::vector<int64_t> dims = all_dims(c);
+              if (coordinates.size() != dims.size()) c.refuse("as many coordinates as dims are needed");
+              std::vector<LoopValue> results;
+              for (size_t k = 0; k < dims.size(); ++k)
+                results.push_back(uneven(c, coordinates[k], dims[k], c.call.constant("edge_order")));
+              return results;
+            })
+        .sample(format("aten.gradient.{}(f32[4,5], spacing={}, edge_order=2)", form,
+                       std::string(form) == "tensorarray" ? "[f32[5]], dim=[1]" : "[f32[4], f32[5]]"));
 }
 
 }  // namespace
