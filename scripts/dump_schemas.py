@@ -10,6 +10,8 @@ import sys
 
 import torch
 import torch._prims  # registers prims
+import torch.ao.quantization.fx._decomposed  # registers quantized_decomposed
+import transformers.integrations.moe  # registers its products by groups
 
 COMMON_TAG = "pt2_compliant_tag"
 SCALAR_OPS = {
@@ -20,6 +22,8 @@ PRIMS = {
     "prims::convert_element_type", "prims::broadcast_in_dim", "prims::iota", "prims::transpose", "prims::collapse_view",
     "prims::split_dim", "prims::squeeze", "prims::div", "prims::rsqrt", "prims::where", "prims::view_of", "prims::device_put",
 }
+# Ops of libraries that exported models call.
+OTHERS = {"transformers::grouped_mm_fallback"}
 
 
 def line(schema):
@@ -41,7 +45,9 @@ def line(schema):
 
 
 def wanted(schema):
-    if schema.name in PRIMS or schema.name in SCALAR_OPS:
+    if schema.name in PRIMS or schema.name in SCALAR_OPS or schema.name in OTHERS:
+        return True
+    if schema.name.startswith("quantized_decomposed::"):
         return True
     text = str(schema)
     return schema.name.startswith("aten::") and "Tensor" in text and "Dict(" not in text

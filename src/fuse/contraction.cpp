@@ -79,7 +79,11 @@ std::optional<ConvForm> match_conv(Program& program, TensorId id) {
     const Expr& x = pool[swapped ? factors->b : factors->a];
     const Expr& w = pool[swapped ? factors->a : factors->b];
     const LoopTensor &xt = loops[x.tensor], &wt = loops[w.tensor];
-    if (wt.kind != TensorKind::weight || xt.sizes.size() != out.sizes.size() || wt.sizes.size() != out.sizes.size())
+    // Of a weight [oc, c, kd, kh, kw] the taps along depth are channels (kd, c) of x.
+    const bool deep = dims == 2 && wt.sizes.size() == 5;
+    const int weight_rank = dims + 2 + (deep ? 1 : 0);
+    if (wt.kind != TensorKind::weight || xt.sizes.size() != out.sizes.size() ||
+        wt.sizes.size() != static_cast<size_t>(weight_rank))
       continue;
     ConvForm form;
     form.dims = dims;
@@ -89,16 +93,19 @@ std::optional<ConvForm> match_conv(Program& program, TensorId id) {
       for (int d = 1; d < dims + 2; ++d) form.x_dims[d] = d == 1 ? dims + 1 : d - 1;
     auto xd = [&](int d) { return static_cast<size_t>(form.x_dims[d]); };
     form.out_channels = wt.sizes[0].value();
-    form.in_channels = wt.sizes[1].value();  // per group
+    if (deep) form.depth = wt.sizes[2].value();
+    form.in_channels = wt.sizes[1].value() * form.depth;  // per group
     auto index = [&](const Expr& load, int d) { return pool.as_index(load.args[static_cast<size_t>(d)]); };
     bool fits = true;
-    for (int d = 0; d < dims + 2; ++d) fits &= index(x, d).has_value() && index(w, d).has_value();
+    for (int d = 0; d < dims + 2; ++d) fits &= index(x, d).has_value();
+    for (int d = 0; d < weight_rank; ++d) fits &= index(w, d).has_value();
     if (!fits) continue;
     // w[oc, ic, taps…] at plain variables (or 0 where there is one element).
     auto plain = [&](const Sym& sym, const Sym& size) { return sym.is_symbol() || (sym == Sym(0) && size == Sym(1)); };
-    for (int d = 0; d < dims + 2; ++d) fits &= plain(*index(w, d), wt.sizes[static_cast<size_t>(d)]);
+    for (int d = 0; d < weight_rank; ++d) fits &= plain(*index(w, d), wt.sizes[static_cast<size_t>(d)]);
     if (!fits) continue;
-    const Sym oc = *index(w, 0), ic = *index(w, 1);
+    const Sym oc = *index(w, 0);
+    const Sym ic = deep ? *index(w, 2) * wt.sizes[1] + *index(w, 1) : *index(w, 1);
     if (form.out_channels > 1 && (!out.vars[1].is_symbol() || oc != out.vars[1])) continue;
     if (*index(x, form.x_dims[0]) != out.vars[0] && out.sizes[0] != Sym(1)) continue;
     if (!xt.sizes[xd(1)].is_constant() || xt.sizes[xd(1)].value() % form.in_channels) continue;
@@ -108,10 +115,11 @@ std::optional<ConvForm> match_conv(Program& program, TensorId id) {
     if (*index(x, form.x_dims[1]) != channel) continue;
     for (int d = 0; d < dims; ++d) {
       const int axis = dims == 1 ? 1 : d;
-      auto window = match_window(*index(x, form.x_dims[d + 2]), out.vars[static_cast<size_t>(d + 2)], *index(w, d + 2));
+      const int tap = weight_rank - dims + d;
+      auto window = match_window(*index(x, form.x_dims[d + 2]), out.vars[static_cast<size_t>(d + 2)], *index(w, tap));
       if (!window) fits = false;
       if (!fits) break;
-      form.kernel[axis] = wt.sizes[static_cast<size_t>(d + 2)].value();
+      form.kernel[axis] = wt.sizes[static_cast<size_t>(tap)].value();
       form.stride[axis] = window->stride;
       form.dilation[axis] = window->dilation;
       form.padding[axis] = window->padding;

@@ -14,6 +14,7 @@ struct ConvForm {
   TensorId x, weight;
   int x_dims[4] = {0, 1, 2, 3};  // which dims of x are batch, channels and space
   int64_t out_channels = 1, in_channels = 1, groups = 1;
+  int64_t depth = 1;  // of a weight [oc, c, kd, kh, kw]: x's channels of a group are (kd, c), in_channels of them
   int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, padding[2] = {0, 0}, dilation[2] = {1, 1};
 };
 std::optional<ConvForm> match_conv(Program& program, TensorId id);

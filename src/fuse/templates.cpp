@@ -265,11 +265,14 @@ class TemplateBuilder {
     if (work.depthwise) {
       // [taps][channels]
       work.packed = view_constant(form.weight, {taps, form.out_channels}, {1, taps}, dtype);
-    } else if (form.groups == 1) {
-      // Rows are output channels, columns (kh, kw, ic).
-      work.packed = packed_constant(form.weight, {form.out_channels, taps, ic}, {taps * ic, 1, taps}, 0, dtype);
+    } else if (form.depth > 1) {
+      // Columns (kh, kw, kd, c). Pairs of an odd c would reach into the next kd.
+      const int64_t c = ic / form.depth;
+      if (dtype == DType::bf16 && c % 2) return false;
+      work.packed = packed_constant(form.weight, {form.out_channels, taps, form.depth, c},
+                                    {taps * ic, 1, taps, form.depth * taps}, 0, dtype, form.groups);
     } else {
-      // One group's panels after another's.
+      // Rows are output channels, columns (kh, kw, ic); one group's panels after another's.
       work.packed =
           packed_constant(form.weight, {form.out_channels, taps, ic}, {taps * ic, 1, taps}, 0, dtype, form.groups);
     }

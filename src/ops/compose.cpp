@@ -1,6 +1,8 @@
 // See compose.h.
 #include "ops/compose.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "ops/rules.h"
 
@@ -149,8 +151,15 @@ InferRule inferred_by(LowerRule rule) {
   };
 }
 
+namespace {
+// relu.default -> aten.relu.default; names with a namespace of their own stay.
+std::string full_name(const std::string& name) {
+  return std::count(name.begin(), name.end(), '.') == 2 ? name : "aten." + name;
+}
+}  // namespace
+
 OpRow& lowered(OpTable& ops, const std::string& name, LowerRule rule) {
-  return ops.add("aten." + name).infer(inferred_by(rule)).lower_many(std::move(rule));
+  return ops.add(full_name(name)).infer(inferred_by(rule)).lower_many(std::move(rule));
 }
 
 OpRow& compose(OpTable& ops, const std::string& name, ComposeRule rule) {
@@ -162,7 +171,7 @@ OpRow& compose(OpTable& ops, const std::string& name, ComposeRule rule) {
       return std::unexpected(std::move(refused.diagnostic));
     }
   };
-  return ops.add("aten." + name).infer(inferred_by(lower)).lower_many(std::move(lower));
+  return ops.add(full_name(name)).infer(inferred_by(lower)).lower_many(std::move(lower));
 }
 
 }  // namespace toroid

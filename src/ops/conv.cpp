@@ -196,12 +196,55 @@ std::optional<LoopValue> transposed_as_forward(LoopBuilder& b, const ConvArgs& a
   return y;
 }
 
+// A convolution in three dims as one in two: the taps along depth stand side by side as channels (kd, c) of a copy of
+// the input, whose images are (n, d). What a template of two dims then repeats is its work on pixels; the copy is small
+// beside the products of each of its elements.
+LoopValue in_two_dims(LoopBuilder& b, const ConvArgs& a, const LoopValue& x, const LoopValue& w, const SymList& sizes,
+                      DType acc, const std::string& suffix) {
+  const Sym &channels = w.sizes[1], &depth = w.sizes[2], &out_depth = sizes[2];
+  LoopBuilder* p = &b;
+  SymList slab_sizes{sizes[0] * out_depth, a.groups * depth * channels, x.sizes[3], x.sizes[4]};
+  LoopValue slabs = b.from(x.dtype, slab_sizes, [=](const Index& i) {
+    Index image = p->unflatten(i[0], {sizes[0], out_depth}), place = p->unflatten(i[1], {a.groups, depth, channels});
+    ExprId at = p->add(p->mul(image[1], p->index(a.stride[0])), p->mul(place[1], p->index(a.dilation[0])));
+    at = p->sub(at, p->index(a.before[0]));
+    ExprId value = x.at({image[0], p->add(p->mul(place[0], p->index(channels)), place[2]), at, i[2], i[3]});
+    if (is_zero(a.before[0]) && is_zero(a.after[0])) return value;
+    return p->where(inside(*p, at, x.sizes[2]), value, number_expr(*p, 0, x.dtype));
+  });
+  slabs = b.materialize(slabs, suffix + ".slabs");
+  LoopValue y = b.contract(
+      acc, {slab_sizes[0], sizes[1], sizes[3], sizes[4]}, {depth, channels, w.sizes[3], w.sizes[4]},
+      [=](const Index& o, const Index& k) {
+        ExprId channel = p->add(p->mul(k[0], p->index(channels)), k[1]);
+        if (!is_one(a.groups)) {
+          ExprId group = p->op(ScalarOp::floordiv, {o[1], p->index(floor_div(w.sizes[0], a.groups))});
+          channel = p->add(p->mul(group, p->index(depth * channels)), channel);
+        }
+        Index xi{o[0], channel};
+        std::vector<ExprId> bounds;
+        for (size_t d = 1; d < 3; ++d) {
+          ExprId at = p->add(p->mul(o[d + 1], p->index(a.stride[d])), p->mul(k[d + 1], p->index(a.dilation[d])));
+          at = p->sub(at, p->index(a.before[d]));
+          if (!is_zero(a.before[d]) || !is_zero(a.after[d])) bounds.push_back(inside(*p, at, x.sizes[d + 2]));
+          xi.push_back(at);
+        }
+        ExprId value = slabs.at(xi);
+        if (!bounds.empty()) value = p->where(all_of(*p, bounds), value, number_expr(*p, 0, x.dtype));
+        return p->mul(value, w.at({o[1], k[1], k[0], k[2], k[3]}));
+      },
+      suffix);
+  y = b.reshape(y, {sizes[0], out_depth, sizes[1], sizes[3], sizes[4]});
+  return b.permute(y, {0, 2, 1, 3, 4});
+}
+
 // The sum of a convolution, without bias and in `acc`.
 LoopValue conv_sum(LoopBuilder& b, const ConvArgs& a, const LoopValue& x, const LoopValue& w, const SymList& sizes,
                    DType acc, const std::string& suffix) {
   LoopBuilder* p = &b;
   if (a.transposed)
     if (std::optional<LoopValue> y = transposed_as_forward(b, a, x, w, sizes, acc, suffix)) return *y;
+  if (!a.transposed && a.dims == 3 && is_float(x.dtype)) return in_two_dims(b, a, x, w, sizes, acc, suffix);
   SymList k{a.transposed ? floor_div(w.sizes[0], a.groups) : w.sizes[1]};
   k.insert(k.end(), w.sizes.begin() + 2, w.sizes.end());
   return b.contract(

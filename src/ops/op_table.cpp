@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "ops/linalg.h"
+#include "ops/quantized.h"
 #include "ops/rules.h"
 
 namespace toroid {
@@ -231,6 +232,7 @@ const OpTable& OpTable::all() {
     add_composed_loss_ops(t);
     add_composed_index_ops(t);
     add_grid_ops(t);
+    add_quantized_ops(t);
     add_composed_norm_ops(t);
     add_composed_gradient_ops(t);
     return t;

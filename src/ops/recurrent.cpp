@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "ops/body.h"
+#include "ops/compose.h"
 #include "ops/rules.h"
 
 namespace toroid {
@@ -21,12 +22,14 @@ struct CellWeights {
 
 struct Layers {
   CellKind kind = CellKind::lstm;
-  bool biases = true, bidirectional = false, batch_first = false;
+  bool biases = true, bidirectional = false, batch_first = false, projected = false;
   int64_t count = 1;
   std::vector<ValueId> params;
   size_t directions() const { return bidirectional ? 2 : 1; }
-  int64_t gates() const { return kind == CellKind::lstm ? 4 : kind == CellKind::gru ? 3 : 1; }
+  size_t each() const { return 2 + (biases ? 2 : 0) + (projected ? 1 : 0); }  // parameters of a layer in one direction
 };
+
+int64_t gates_of(CellKind kind) { return kind == CellKind::lstm ? 4 : kind == CellKind::gru ? 3 : 1; }
 
 Result<Layers> layers_of(const Call& call, CellKind kind) {
   Layers l;
@@ -40,16 +43,18 @@ Result<Layers> layers_of(const Call& call, CellKind kind) {
     return fail(Kind::unsupported_op, "`{}` with dropout in training (random numbers)", call.op());
   if (call.type("input").rank() != 3)
     return fail(Kind::unsupported_op, "`{}` of an input of rank {}", call.op(), call.type("input").rank());
-  size_t each = l.biases ? 4 : 2;
-  if (l.params.size() != each * l.directions() * static_cast<size_t>(l.count))
-    return fail(Kind::unsupported_op, "`{}` with projections", call.op());
+  const size_t cells = l.directions() * static_cast<size_t>(l.count);
+  l.projected = kind == CellKind::lstm && l.params.size() == (l.each() + 1) * cells;
+  if (l.params.size() != l.each() * cells)
+    return fail(Kind::unsupported_op, "`{}` with {} parameters for {} cells", call.op(), l.params.size(), cells);
   return l;
 }
 
 CellWeights weights_of(const LowerCall& call, const Layers& l, size_t cell) {
-  size_t each = l.biases ? 4 : 2, at = cell * each;
+  const size_t at = cell * l.each();
   CellWeights w{.w_ih = call.tensor(l.params[at]), .w_hh = call.tensor(l.params[at + 1])};
   if (l.biases) w.b_ih = call.tensor(l.params[at + 2]), w.b_hh = call.tensor(l.params[at + 3]);
+  if (l.projected) w.projection = call.tensor(l.params[at + l.each() - 1]);
   return w;
 }
 
@@ -68,10 +73,10 @@ State step(LoopBuilder& b, CellKind kind, const LoopValue& from_x, const CellWei
            const std::string& name) {
   LoopBuilder* p = &b;
   DType acc = accumulate_type(dtype);
-  Sym hidden = w.w_hh.sizes[1];
+  const Sym hidden = floor_div(w.w_hh.sizes[0], gates_of(kind));
   SymList sizes{old.h.sizes[0], hidden};
   LoopValue from_h = b.contract(
-      acc, {sizes[0], w.w_hh.sizes[0]}, {hidden},
+      acc, {sizes[0], w.w_hh.sizes[0]}, {w.w_hh.sizes[1]},
       [p, h = old.h, w](const Index& o, const Index& k) {
         return p->mul(h.at({o[0], k[0]}), w.w_hh.at({o[1], k[0]}));
       },
@@ -110,6 +115,7 @@ State step(LoopBuilder& b, CellKind kind, const LoopValue& from_x, const CellWei
   c = rounded(b, c, name + ".c");
   LoopValue h = b.map({c, gate(b, gates, 3, hidden)}, sizes, acc, dtype,
                       [=](const std::vector<ExprId>& v) { return p->mul(sigmoid(v[1]), tanh(v[0])); });
+  if (w.projection) h = matmul_nt(b, rounded(b, h, name + ".whole"), *w.projection, nullptr, dtype);
   return {rounded(b, h, name + ".h"), c};
 }
 
@@ -128,13 +134,15 @@ Result<Pass> run_direction(LoopBuilder& b, const Layers& l, const LoopValue& x, 
   std::vector<LoopValue> carried{start.h}, others{w.w_hh};
   if (lstm) carried.push_back(start.c);
   if (w.b_hh) others.push_back(*w.b_hh);
+  if (w.projection) others.push_back(*w.projection);
   TD_TRY(std::vector<LoopValue> results,
          scan_steps(
              b, "step" + name, carried, {from_x}, others, backwards,
              [&](LoopBuilder& inner, const std::vector<LoopValue>& old, const std::vector<LoopValue>& row,
                  const std::vector<LoopValue>& weights) {
                CellWeights cell{.w_hh = weights[0]};
-               if (weights.size() > 1) cell.b_hh = weights[1];
+               if (w.b_hh) cell.b_hh = weights[1];
+               if (w.projection) cell.projection = weights.back();
                const State next = step(inner, l.kind, row[0], cell, {old[0], lstm ? old[1] : LoopValue{}}, dtype, "");
                ScanStep result{{next.h}, {next.h}};
                if (lstm) result.carried.push_back(next.c);
@@ -183,7 +191,27 @@ Types infer_recurrent(const Call& call, CellKind kind) {
   TensorType state = contiguous_type(
       call, x.dtype, {static_cast<int64_t>(l.directions()) * l.count, l.batch_first ? x.sizes[0] : x.sizes[1], hidden});
   std::vector<TensorType> out{y, state};
-  if (kind == CellKind::lstm) out.push_back(state);
+  if (kind == CellKind::lstm) {
+    out.push_back(state);
+    const Sym whole = floor_div(call.type(l.params[1]).sizes[0], gates_of(kind));
+    out.back() = contiguous_type(call, x.dtype, {state.sizes[0], state.sizes[1], whole});
+  }
+  return out;
+}
+
+// One step of one layer.
+Result<std::vector<LoopValue>> lower_cell(LoopBuilder& b, const LowerCall& call, CellKind kind) {
+  LoopValue x = call.tensor("input");
+  const bool lstm = kind == CellKind::lstm;
+  CellWeights w{.w_ih = call.tensor("w_ih"), .w_hh = call.tensor("w_hh")};
+  if (is_tensor(call, "b_ih")) w.b_ih = call.tensor("b_ih");
+  if (is_tensor(call, "b_hh")) w.b_hh = call.tensor("b_hh");
+  State old{lstm ? call.tensor(call.values("hx")[0]) : call.tensor("hx"),
+            lstm ? call.tensor(call.values("hx")[1]) : LoopValue{}};
+  LoopValue from_x = matmul_nt(b, x, w.w_ih, w.b_ih ? &*w.b_ih : nullptr, accumulate_type(x.dtype));
+  State next = step(b, kind, b.materialize(from_x, ".x"), w, old, x.dtype, "");
+  std::vector<LoopValue> out{next.h};
+  if (lstm) out.push_back(next.c);
   return out;
 }
 
@@ -201,10 +229,22 @@ void add_recurrent_ops(OpTable& ops) {
     std::string cell = format("f32[{0},4], f32[{0},3], f32[{0}], f32[{0}]", g * 3);
     std::string state = row.kind == CellKind::lstm ? "[f32[2,2,3], f32[2,2,3]]" : "f32[2,2,3]";
     std::string name = format("aten.{}.input", row.name);
-    ops.add(name)
-        .infer([kind = row.kind](const Call& call) { return infer_recurrent(call, kind); })
-        .lower_many([kind = row.kind](LoopBuilder& b, const LowerCall& call) { return lower_recurrent(b, call, kind); })
-        .sample(format("{}(f32[2,3,4], {}, [{}, {}], True, 1, 0.0, False, True, True)", name, state, cell, cell));
+    OpRow& added =
+        ops.add(name)
+            .infer([kind = row.kind](const Call& call) { return infer_recurrent(call, kind); })
+            .lower_many(
+                [kind = row.kind](LoopBuilder& b, const LowerCall& call) { return lower_recurrent(b, call, kind); })
+            .sample(format("{}(f32[2,3,4], {}, [{}, {}], True, 1, 0.0, False, True, True)", name, state, cell, cell));
+    if (row.kind == CellKind::lstm)  // hidden size 3, of which a product makes 2
+      added.sample(name +
+                   "(f32[2,3,4], [f32[1,3,2], f32[1,3,3]], [f32[12,4], f32[12,2], f32[12], f32[12], f32[2,3]], True, "
+                   "1, 0.0, False, False, False)");
+
+    const std::string one_state = row.kind == CellKind::lstm ? "[f32[2,3], f32[2,3]]" : "f32[2,3]";
+    const std::string cell_name = row.name + std::string("_cell.default");
+    lowered(ops, cell_name, [kind = row.kind](LoopBuilder& b, const LowerCall& call) {
+      return lower_cell(b, call, kind);
+    }).sample(format("aten.{}(f32[2,4], {}, {})", cell_name, one_state, cell));
   }
 }
 

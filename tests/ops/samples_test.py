@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import torch
+import torch.ao.quantization.fx._decomposed  # registers quantized_decomposed
 
 DTYPES = {
     "f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16, "i64": torch.int64,
@@ -51,12 +52,12 @@ def tensor_of(record, strides):
 
 def call_eager(sample, tensors):
     name, args = re.match(r"([\w.]+)\((.*)\)$", sample, re.S).groups()
-    _, op, overload = name.split(".")
+    namespace, op, overload = name.split(".")
     count = iter(range(len(tensors)))
     args = TENSOR.sub(lambda m: f"T[{next(count)}]", args)
     args = args.replace("none", "None").replace("channels_last", "torch.channels_last")
     names = {"T": tensors, "torch": torch, "cpu": "cpu", **DTYPES}
-    packet = getattr(torch.ops.aten, op)
+    packet = getattr(getattr(torch.ops, namespace), op)
     f = getattr(packet, overload)
     bound = eval(f"(lambda *a, **k: (a, k))({args})", names)
     positional, keywords = list(bound[0]), dict(bound[1])
