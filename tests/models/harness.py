@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.utils._pytree as pytree
 
+import zoo_small  # noqa: F401: more models of the zoo
 from zoo import ZOO
 
 # Export warns of what it does to modules that it knows (nn.LSTM).
@@ -92,7 +93,7 @@ class Exported:
         torch.export.save(program, self.archive)
         cases = [model.sizes] + ([{**model.sizes, **v} for v in model.variants] if self.dynamic else [])
         double, distances = None, []
-        if self.reference and model.dtype == "float32":
+        if self.reference and model.dtype == "float32" and model.doubles:
             double = copy.deepcopy(model.module).double()
         for i, sizes in enumerate(cases):
             args = model.inputs(**sizes)
