@@ -37,7 +37,6 @@ LoopValue quantized(Compose& c) {
 }
 
 LoopValue dequantized(Compose& c) {
-  LoopBuilder* b = &c.b;
   const DType result = c.call.has("out_dtype") ? *c.call.dtype("out_dtype") : DType::f32;
   LoopValue x = c.tensor("input"), scale = single(c, "scale", DType::f64), zero = single(c, "zero_point", DType::i64);
   // Every operation rounds to a low-precision result.
