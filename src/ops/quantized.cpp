@@ -82,7 +82,7 @@ LoopValue column(Compose& c, const LoopValue& x) { return c("reshape.default", {
 
 void add_quantizing(OpTable& ops) {
   const std::string space = "quantized_decomposed.";
-  for (const char* form : {"default", "tensor", "tensor2"}) {
+  for (const char* form : {"default", "tensor"}) {
     OpRow& to =
         compose(ops, space + "quantize_per_tensor." + form, [](Compose& c) -> Composed { return quantized(c); });
     OpRow& from =
@@ -91,6 +91,9 @@ void add_quantizing(OpTable& ops) {
       to.sample("quantized_decomposed.quantize_per_tensor.default(f32[4,5], 0.02, 3, -128, 127, i8)")
           .sample("quantized_decomposed.quantize_per_tensor.default(f32[4,5], 0.013, 128, 0, 255, u8)");
       from.sample("quantized_decomposed.dequantize_per_tensor.default(i8[4,5], 0.02, 3, -128, 127, i8)");
+    } else {
+      to.sample("quantized_decomposed.quantize_per_tensor.tensor(f32[4,5], f64[1], i64[1], -128, 127, i8)");
+      from.sample("quantized_decomposed.dequantize_per_tensor.tensor(i8[4,5], f64[1], i64[1], -128, 127, i8)");
     }
   }
   compose(ops, space + "quantize_per_channel.default", [](Compose& c) -> Composed {
@@ -99,12 +102,6 @@ void add_quantizing(OpTable& ops) {
   compose(ops, space + "dequantize_per_channel.default", [](Compose& c) -> Composed {
     return dequantized_per_channel(c);
   }).sample("quantized_decomposed.dequantize_per_channel.default(i8[4,5], f32[5], i64[5], 1, -128, 127, i8)");
-  compose(ops, space + "fake_quant_per_channel.default", [](Compose& c) -> Composed {
-    LoopValue x = in_float(c, c.tensor("input"));
-    LoopValue scales = along(c, x, c.tensor("scales")), zeros = along(c, x, c.tensor("zero_points"));
-    LoopValue q = limited(c, c.add(c("round.default", {c.mul(x, c("reciprocal.default", {scales}))}), zeros));
-    return c.to(c.mul(c.sub(q, zeros), scales), c.tensor("input").dtype);
-  });
   compose(ops, space + "quantize_per_token.default", [](Compose& c) -> Composed {
     return quantized_rows(c, c.tensor("input"), c.tensor("scales"), c.tensor("zero_points"));
   }).sample("quantized_decomposed.quantize_per_token.default(f32[4,5], f32[4,1], i64[4,1], -128, 127, i8)");
