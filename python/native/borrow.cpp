@@ -90,9 +90,31 @@ bool is_plain_subclass(PyTypeObject* type, const TorchApi& torch) {
 }  // namespace
 
 void Borrowed::release() {
-  if (has_buffer_) PyBuffer_Release(&buffer_);
-  has_buffer_ = false;
+  if (buffer_) PyBuffer_Release(buffer_.get());
+  buffer_.reset();
   Py_CLEAR(resolved_);
+}
+
+// Reads a tensor where PyTorch keeps it; false where something about it is not as usual, which is for others to name.
+bool Borrowed::direct(PyObject* given, bool trusted) {
+  const TorchApi& torch = TorchApi::get();
+  TorchApi::Handle handle = torch.handle_of(given);
+  int32_t layout = 0, device = 0, dtype = 0;
+  int64_t rank = 0, *sizes = nullptr, *strides = nullptr;
+  void* data = nullptr;
+  if (torch.get_device_type(handle, &device) != 0 || device != 0) return false;
+  if (torch.get_layout(handle, &layout) != 0 || layout != torch.strided) return false;
+  if (!trusted) {
+    if (torch.is_neg(handle) || torch.is_conj(handle)) return false;
+    if (torch.grad_mode() && torch.requires_grad(*static_cast<void**>(handle))) return false;
+  }
+  if (torch.get_dtype(handle, &dtype) != 0 || toroid_dtype_bytes(dtype) == 0) return false;
+  if (torch.get_rank(handle, &rank) != 0 || torch.get_sizes(handle, &sizes) != 0 ||
+      torch.get_strides(handle, &strides) != 0 || torch.data_pointer(handle, &data) != 0)
+    return false;
+  view = {sizeof view, data, sizes, strides, static_cast<int32_t>(rank), dtype, 0, 0, nullptr};
+  is_torch = true;
+  return true;
 }
 
 void Borrowed::torch_tensor(PyObject* given, const std::string& what, bool written, bool trusted) {
@@ -100,6 +122,7 @@ void Borrowed::torch_tensor(PyObject* given, const std::string& what, bool writt
   PyTypeObject* type = Py_TYPE(given);
   if (type != torch.tensor && type != torch.parameter && !is_plain_subclass(type, torch))
     refuse(what, "a `" + type_name(given) + "` cannot be borrowed: give a plain torch.Tensor");
+  if (torch.offset && direct(given, trusted)) return;
   DlTensor t;
   if (torch.exchange->borrow(given, &t) != 0) refuse(what, take_error());
   if (!trusted) {
@@ -142,28 +165,29 @@ void Borrowed::torch_tensor(PyObject* given, const std::string& what, bool writt
 }
 
 void Borrowed::array(PyObject* given, const std::string& what, bool written) {
-  if (PyObject_GetBuffer(given, &buffer_, written ? PyBUF_RECORDS : PyBUF_RECORDS_RO) != 0) refuse(what, take_error());
-  has_buffer_ = true;
-  const int32_t dtype = dtype_of(buffer_.format ? buffer_.format : "B", buffer_.itemsize);
-  if (dtype < 0) refuse(what, "arrays of format `" + std::string(buffer_.format) + "` are not taken");
-  const int32_t rank = buffer_.ndim;
+  auto made = std::make_unique<Py_buffer>();
+  if (PyObject_GetBuffer(given, made.get(), written ? PyBUF_RECORDS : PyBUF_RECORDS_RO) != 0)
+    refuse(what, take_error());
+  buffer_ = std::move(made);
+  const int32_t dtype = dtype_of(buffer_->format ? buffer_->format : "B", buffer_->itemsize);
+  if (dtype < 0) refuse(what, "arrays of format `" + std::string(buffer_->format) + "` are not taken");
+  const int32_t rank = buffer_->ndim;
   copied_ = std::make_unique<int64_t[]>(static_cast<size_t>(2 * rank + 1));
-  bool legal = reinterpret_cast<uintptr_t>(buffer_.buf) % static_cast<uintptr_t>(buffer_.itemsize) == 0;
+  bool legal = reinterpret_cast<uintptr_t>(buffer_->buf) % static_cast<uintptr_t>(buffer_->itemsize) == 0;
   for (int32_t d = 0; d < rank; ++d) {
-    copied_[d] = buffer_.shape[d];
-    copied_[rank + d] = buffer_.strides[d] / buffer_.itemsize;
-    legal &= buffer_.strides[d] >= 0 && buffer_.strides[d] % buffer_.itemsize == 0;
+    copied_[d] = buffer_->shape[d];
+    copied_[rank + d] = buffer_->strides[d] / buffer_->itemsize;
+    legal &= buffer_->strides[d] >= 0 && buffer_->strides[d] % buffer_->itemsize == 0;
   }
   if (!legal) {
     // Reversed, or not aligned to its elements.
     if (written || resolved_) refuse(what, "its memory layout cannot be written to");
-    PyBuffer_Release(&buffer_);
-    has_buffer_ = false;
+    release();
     resolved_ = nb::module_::import_("numpy").attr("array")(nb::handle(given), nb::arg("order") = "C").release().ptr();
     object = resolved_;
     return array(resolved_, what, written);
   }
-  view = {sizeof view, buffer_.buf, copied_.get(), copied_.get() + rank, rank, dtype, 0, 0, nullptr};
+  view = {sizeof view, buffer_->buf, copied_.get(), copied_.get() + rank, rank, dtype, 0, 0, nullptr};
 }
 
 void Borrowed::tensor(PyObject* given, const std::string& what, bool written, bool trusted) {

@@ -55,8 +55,7 @@ struct Program {
   std::vector<Result> results;
   std::vector<Symbol> symbols;
   std::vector<int32_t> result_of_slot;
-  // With `boxed`, a call takes one list of leaves and gives a list; else arguments nested as these say.
-  bool boxed = true;
+  bool nested = false;  // arguments and results are nested as the trees say
   bool trusted = false;
   nb::object seed;  // gives the seed of a run's random numbers, where the program draws any
   Tree args, kwargs, out;
@@ -249,7 +248,9 @@ PyObject* finish(Run& run, size_t index, std::span<PyObject* const> leaves) {
   return make_array(output.data, type.rank, numbers, numbers + type.rank, type.dtype, owner).release().ptr();
 }
 
+// For autograd. Where PyTorch made the program, it does that itself.
 void mark_written(const Program& program, std::span<PyObject* const> leaves) {
+  if (program.trusted) return;
   for (size_t i = 0; i < program.parameters.size(); ++i)
     if (program.parameters[i].written && nb::hasattr(leaves[i], "_version"))
       nb::module_::import_("torch").attr("autograd").attr("graph").attr("increment_version")(nb::handle(leaves[i]));
@@ -307,9 +308,11 @@ void run_program(const Program& program, std::span<PyObject* const> leaves, PyOb
 struct CallObject {
   PyObject_HEAD;
   vectorcallfunc vectorcall;
-  Program* program;
+  std::shared_ptr<const Program>* program;
   PyObject* dict;  // for whoever marks functions by attributes
 };
+
+const Program& program_of(PyObject* self) { return **reinterpret_cast<CallObject*>(self)->program; }
 
 PyTypeObject* call_type = nullptr;
 
@@ -328,14 +331,26 @@ PyObject* guarded(F work) noexcept {
   return nullptr;
 }
 
-PyObject* call_boxed(const Program& program, PyObject* list) {
-  const bool is_list = PyList_Check(list);
-  if (!is_list && !PyTuple_Check(list)) raise(Error{"bad_input", "a boxed call takes one list", {}});
-  const size_t count = static_cast<size_t>(is_list ? PyList_GET_SIZE(list) : PyTuple_GET_SIZE(list));
+void check_count(const Program& program, size_t count) {
   if (count != program.parameters.size())
     raise(Error{"bad_input",
                 "expected " + std::to_string(program.parameters.size()) + " inputs, got " + std::to_string(count),
                 {}});
+}
+
+// The list of results.
+nb::object call_leaves(const Program& program, std::span<PyObject* const> leaves) {
+  check_count(program, leaves.size());
+  nb::object results = nb::steal(PyList_New(static_cast<Py_ssize_t>(program.results.size())));
+  if (!results.is_valid()) throw nb::python_error();
+  run_program(program, leaves, reinterpret_cast<PyListObject*>(results.ptr())->ob_item);
+  return results;
+}
+
+PyObject* call_boxed(const Program& program, PyObject* list) {
+  const bool is_list = PyList_Check(list);
+  if (!is_list && !PyTuple_Check(list)) raise(Error{"bad_input", "a boxed call takes one list", {}});
+  const size_t count = static_cast<size_t>(is_list ? PyList_GET_SIZE(list) : PyTuple_GET_SIZE(list));
   // The list may be changed by another thread meanwhile: its items are held.
   Row<PyObject*> leaves(count);
   PyObject** items =
@@ -347,12 +362,10 @@ PyObject* call_boxed(const Program& program, PyObject* list) {
       for (PyObject* leaf : leaves) Py_DECREF(leaf);
     }
   } drop{leaves};
-  const nb::object results = nb::steal(PyList_New(static_cast<Py_ssize_t>(program.results.size())));
-  if (!results.is_valid()) throw nb::python_error();
-  run_program(program, {leaves.begin(), count}, reinterpret_cast<PyListObject*>(results.ptr())->ob_item);
+  nb::object results = call_leaves(program, {leaves.begin(), count});
   // PyTorch's boxed calls empty the list, so that nothing holds the inputs longer than needed.
   if (program.trusted && is_list && PyList_SetSlice(list, 0, PY_SSIZE_T_MAX, nullptr) != 0) throw nb::python_error();
-  return Py_NewRef(results.ptr());
+  return results.release().ptr();
 }
 
 // Positional arguments and keywords, in the order of the program's own. An argument that the program took by position
@@ -412,12 +425,20 @@ PyObject* call_nested(const Program& program, PyObject* const* args, size_t coun
 }
 
 PyObject* vectorcall(PyObject* self, PyObject* const* args, size_t flags, PyObject* names) noexcept {
-  const Program& program = *reinterpret_cast<CallObject*>(self)->program;
+  const Program& program = program_of(self);
   const size_t count = static_cast<size_t>(PyVectorcall_NARGS(flags));
   return guarded([&]() -> PyObject* {
-    if (!program.boxed) return call_nested(program, args, count, names);
+    if (program.nested) return call_nested(program, args, count, names);
     if (count != 1 || names) raise(Error{"bad_input", "a boxed call takes one list", {}});
     return call_boxed(program, args[0]);
+  });
+}
+
+PyObject* vectorcall_flat(PyObject* self, PyObject* const* args, size_t flags, PyObject* names) noexcept {
+  return guarded([&]() -> PyObject* {
+    if (names) raise(Error{"bad_input", "the call takes no keyword arguments", {}});
+    // The caller holds the arguments.
+    return call_leaves(program_of(self), {args, static_cast<size_t>(PyVectorcall_NARGS(flags))}).release().ptr();
   });
 }
 
@@ -434,19 +455,34 @@ void destroy(PyObject* self) {
   PyTypeObject* type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
   clear(self);
-  delete reinterpret_cast<CallObject*>(self)->program;
+  delete reinterpret_cast<CallObject*>(self)->program;  // this reference to it
   type->tp_free(self);
   Py_DECREF(type);
 }
 
-PyObject* is_boxed(PyObject* self, void*) {
-  return PyBool_FromLong(reinterpret_cast<CallObject*>(self)->program->boxed);
+bool takes_list(PyObject* self) {
+  return reinterpret_cast<CallObject*>(self)->vectorcall == vectorcall && !program_of(self).nested;
 }
+PyObject* is_boxed(PyObject* self, void*) { return PyBool_FromLong(takes_list(self)); }
 // Whoever marks functions may mark what is so already.
 int set_boxed(PyObject* self, PyObject* value, void*) {
-  if (value && PyObject_IsTrue(value) == reinterpret_cast<CallObject*>(self)->program->boxed) return 0;
+  if (value && PyObject_IsTrue(value) == takes_list(self)) return 0;
   PyErr_SetString(PyExc_AttributeError, "`_boxed_call` says how the call was made");
   return -1;
+}
+
+PyObject* make_object(std::shared_ptr<const Program> program, vectorcallfunc function) {
+  CallObject* call = PyObject_GC_New(CallObject, call_type);
+  if (!call) throw nb::python_error();
+  call->vectorcall = function;
+  call->program = new std::shared_ptr<const Program>(std::move(program));
+  call->dict = nullptr;
+  PyObject_GC_Track(call);
+  return reinterpret_cast<PyObject*>(call);
+}
+
+PyObject* unboxed(PyObject* self, PyObject*) {
+  return guarded([&] { return make_object(*reinterpret_cast<CallObject*>(self)->program, vectorcall_flat); });
 }
 
 PyTypeObject* make_type() {
@@ -458,7 +494,10 @@ PyTypeObject* make_type() {
       {"_boxed_call", is_boxed, set_boxed, "PyTorch's mark of calls that take a list.", nullptr},
       {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
       {}};
-  static PyType_Slot slots[] = {{Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+  static PyMethodDef methods[] = {
+      {"unboxed", unboxed, METH_NOARGS, "The same function of the leaves as arguments, instead of one list."}, {}};
+  static PyType_Slot slots[] = {{Py_tp_methods, methods},
+                                {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
                                 {Py_tp_members, members},
                                 {Py_tp_getset, properties},
                                 {Py_tp_traverse, reinterpret_cast<void*>(traverse)},
@@ -526,18 +565,12 @@ nb::object make_call(std::shared_ptr<Model> model, nb::handle parameters, nb::ha
   if (!seed.is_none()) program->seed = nb::borrow(seed);
   if (!trees.is_none()) {
     const nb::tuple three = nb::cast<nb::tuple>(trees);
-    program->boxed = false;
+    program->nested = true;
     program->args = Tree::from_python(three[0]);
     program->kwargs = Tree::from_python(three[1]);
     program->out = Tree::from_python(three[2]);
   }
-  CallObject* call = PyObject_GC_New(CallObject, call_type);
-  if (!call) throw nb::python_error();
-  call->vectorcall = vectorcall;
-  call->program = program.release();
-  call->dict = nullptr;
-  PyObject_GC_Track(call);
-  return nb::steal(reinterpret_cast<PyObject*>(call));
+  return nb::steal(make_object(std::move(program), vectorcall));
 }
 
 }  // namespace

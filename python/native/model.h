@@ -44,12 +44,12 @@ class Borrowed {
   PyObject* object = nullptr;  // what was borrowed; the caller's reference, or `resolved`
 
  private:
+  bool direct(PyObject* given, bool trusted);
   void torch_tensor(PyObject* given, const std::string& what, bool written, bool trusted);
   void array(PyObject* given, const std::string& what, bool written);
 
   PyObject* resolved_ = nullptr;  // in place of an argument whose bytes are not its values
-  Py_buffer buffer_{};
-  bool has_buffer_ = false;
+  std::unique_ptr<Py_buffer> buffer_;
   int64_t number_ = 0;
   std::unique_ptr<int64_t[]> copied_;
 };

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import operator
 import threading
 import time
 import warnings
@@ -15,11 +16,13 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.exc import ShortenTraceback
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from . import _native, cache
 from ._errors import Error, UnsupportedError
 from .backend_options import BackendOptions, parse_options
 from .fx_program import GraphReport, compile_graph
+from .segments import is_random
 
 
 class FallbackWarning(UserWarning):
@@ -69,12 +72,14 @@ def toroid(
 ) -> Callable[..., Any]:
     """The backend. `options`: see toroid.backend_options.BackendOptions."""
     parsed = parse_options(mode, options)
+    bare = _Bare(gm, example_inputs)
     try:
         # The plain formula: its pieces are ops that the fuser knows as attention, in both directions.
         with sdpa_kernel(SDPBackend.MATH):
-            return _aot(parsed)(gm, example_inputs)
+            function = _aot(parsed, bare)(gm, example_inputs)
     except Error as error:
         raise _pass_through(error) from None
+    return bare.function or function
 
 
 def reset() -> None:
@@ -86,16 +91,61 @@ def reset() -> None:
 toroid.reset = reset  # type: ignore[attr-defined]
 
 
-def _aot(options: BackendOptions) -> Any:
+class _Bare:
+    """Finds out whether a graph's native function does all that AOTAutograd's function around it does: it writes to no
+    argument, gives no views, unwraps nothing, and no gradient flows. Then Dynamo calls it without the rest."""
+
+    def __init__(self, gm: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> None:
+        self.function: Callable[..., Any] | None = None
+        self._count = len(example_inputs)
+        output = next(node for node in gm.graph.nodes if node.op == "output")
+        values = [node.meta.get("example_value") for node in output.all_input_nodes]
+        self._plain = all(_is_plain(value) for value in (*example_inputs, *values))
+
+    def offer(self, gm: torch.fx.GraphModule, report: GraphReport) -> None:
+        context = torch._guards.TracingContext.try_get()
+        if not self._plain or report.flat is None or context is None or context.fw_metadata is None:
+            return
+        about = context.fw_metadata
+        placeholders = [node for node in gm.graph.nodes if node.op == "placeholder"]
+        # Frozen parameters come first, and are no arguments.
+        if len(about.input_info) != len(placeholders) or placeholders[len(placeholders) - self._count :] != report.flat_inputs:
+            return
+        if any(info.mutates_data or info.mutates_metadata for info in about.input_info):
+            return
+        if about.num_outputs_aliased or about.num_intermediate_bases or about.dynamic_outputs or about.tokens:
+            return
+        if about.grad_enabled_mutation is None and not about.is_rng_op_functionalized:
+            self.function = report.flat
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return not is_traceable_wrapper_subclass(value)
+    return isinstance(value, (int, torch.SymInt))
+
+
+def _aot(options: BackendOptions, bare: _Bare) -> Any:
     number = next(_numbers)
     return aot_autograd(
         fw_compiler=functools.partial(_compile, f"graph{number}_forward", options),
         bw_compiler=functools.partial(_compile_backward, f"graph{number}_backward", options),
-        inference_compiler=functools.partial(_compile_inference, f"graph{number}", options),
+        inference_compiler=functools.partial(_compile_inference, f"graph{number}", options, bare),
         decompositions=decompositions(),
-        partition_fn=min_cut_rematerialization_partition,
+        partition_fn=_partition,
         keep_inference_input_mutations=True,
     )
+
+
+def _partition(joint: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> tuple[torch.fx.GraphModule, torch.fx.GraphModule]:
+    """Min-cut, but what was drawn is saved even where a checkpoint wants it computed again: drawing once more with the
+    generator's old state is not done here."""
+    for node in joint.graph.nodes:
+        if is_random(node):
+            # Of several results, those that are used.
+            for drawn in (node, *(user for user in node.users if user.target is operator.getitem)):
+                drawn.meta.pop("recompute", None)
+    return min_cut_rematerialization_partition(joint, *args, **kwargs)
 
 
 @functools.lru_cache(maxsize=None)
@@ -143,13 +193,17 @@ def _compile_backward(
 
 
 def _compile_inference(
-    name: str, options: BackendOptions, gm: torch.fx.GraphModule, inputs: Sequence[Any]
+    name: str, options: BackendOptions, bare: _Bare, gm: torch.fx.GraphModule, inputs: Sequence[Any]
 ) -> Callable[..., Any]:
-    return _compiled(gm, name, options, _frozen(gm))
+    return _compiled(gm, name, options, _frozen(gm), bare)
 
 
 def _compiled(
-    gm: torch.fx.GraphModule, name: str, options: BackendOptions, constants: dict[Any, torch.Tensor] | None
+    gm: torch.fx.GraphModule,
+    name: str,
+    options: BackendOptions,
+    constants: dict[Any, torch.Tensor] | None,
+    bare: _Bare | None = None,
 ) -> Callable[..., Any]:
     start = time.perf_counter()
     try:
@@ -160,6 +214,8 @@ def _compiled(
     for listener in getattr(_listeners, "stack", ()):
         listener.append(report)
     _warn(report)
+    if bare is not None:
+        bare.offer(gm, report)
     return function
 
 

@@ -19,13 +19,17 @@ from .backend_options import BackendOptions
 
 
 class Compiled:
-    """A loaded model. `run` takes the list of inputs and gives the list of results."""
+    """A loaded model. `run` takes the list of inputs and gives the list of results; `flat` takes them one by one."""
 
     def __init__(self, package: Any, random: bool) -> None:
         self.run = boxed_call(package, trusted=True, seed=_seed if random else None)
+        self.flat = self.run.unboxed()
         self.summary: str = package.summary
-        # As long as the function is in use, an equal graph finds it.
-        self.run.compiled = self
+        for function in (self.run, self.flat):
+            # As long as the function is in use, an equal graph finds it.
+            function.compiled = self
+            # Dynamo asks for it in every call.
+            function.__name__ = "toroid_graph"
 
 
 def _seed() -> int:

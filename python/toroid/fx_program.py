@@ -46,6 +46,9 @@ class GraphReport:
     summaries: list[str] = field(default_factory=list)
     # What was compiled, kept for as long as the graph is: equal graphs find it there.
     compiled: list[Any] = field(default_factory=list)
+    # Where one native segment is the whole graph: the function, which takes these placeholders one by one.
+    flat: Callable[..., list[Any]] | None = None
+    flat_inputs: list[fx.Node] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -350,9 +353,13 @@ class _Names:
 
 
 def _join(compiler: _GraphCompiler, segments: list[Segment], runs: list[_Run]) -> Callable[[list[Any]], list[Any]]:
-    if len(runs) == 1 and runs[0].direct and [o.node for o in compiler.outputs] == runs[0].outputs:
+    if len(runs) == 1 and segments[0].native and [o.node for o in compiler.outputs] == runs[0].outputs:
         if all(o.kind == "node" for o in compiler.outputs):
-            return _boxed(runs[0].function)
+            if all(isinstance(item, fx.Node) for item in runs[0].inputs):
+                compiler.report.flat = compiler.report.compiled[-1].flat
+                compiler.report.flat_inputs = runs[0].inputs
+            if runs[0].direct:
+                return _boxed(runs[0].function)
     names = _Names(compiler.env)
     lines = ["def run(args):"]
     arguments = [names.add(node) for node in compiler.placeholders]
