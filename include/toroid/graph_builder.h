@@ -55,10 +55,14 @@ class TOROID_CXX_API GraphBuilder {
   struct Place {
     std::string device;  // cpu, cuda:1
   };
+  // A program that an op of control flow runs, of the builder that took it.
+  struct Program {
+    int32_t index = -1;
+  };
   // An argument of a call. Integers, floats and so on convert by themselves; a symbolic one is a Size.
   using Value = std::variant<std::monostate, Tensor, std::vector<Tensor>, int64_t, double, bool, std::complex<double>,
                              std::string, Size, std::vector<int64_t>, std::vector<double>, std::vector<bool>,
-                             std::vector<std::string>, Sizes, Dtype, Format, Place>;
+                             std::vector<std::string>, Sizes, Dtype, Format, Place, Program>;
   struct Argument {
     Argument() = default;  // None
     Argument(Tensor v) : value(v) {}
@@ -79,6 +83,7 @@ class TOROID_CXX_API GraphBuilder {
     Argument(Dtype v) : value(std::move(v)) {}
     Argument(Format v) : value(std::move(v)) {}
     Argument(Place v) : value(std::move(v)) {}
+    Argument(Program v) : value(v) {}
     Value value;
   };
   using Arguments = std::vector<Argument>;
@@ -138,6 +143,10 @@ class TOROID_CXX_API GraphBuilder {
   // results, those of a Tensor[] one after another.
   Expected<std::vector<Tensor>> call(const std::string& op, const Arguments& positional, const Keywords& keywords = {},
                                      const Source& source = {}, const std::vector<Claim>& claims = {});
+  // Takes the program of another builder for calls of control flow: higher_order.cond(pred, yes, no, operands),
+  // while_loop(condition, body, carried, others), scan(body, carried, along, others), map_impl(body, along, others).
+  // Its inputs are the operands; it has no weights and writes to nothing. Its symbols are known here, too.
+  Expected<Program> program(const GraphBuilder& inner);
   // Overwrites `target` (and what it views) with the contents of `value`.
   Outcome assign(Tensor target, Tensor value);
   // Declares a symbol whose value is the only element of a tensor of integers or bools, read while the model runs.

@@ -104,10 +104,8 @@ bool Borrowed::direct(PyObject* given, bool trusted) {
   void* data = nullptr;
   if (torch.get_device_type(handle, &device) != 0 || device != 0) return false;
   if (torch.get_layout(handle, &layout) != 0 || layout != torch.strided) return false;
-  if (!trusted) {
-    if (torch.is_neg(handle) || torch.is_conj(handle)) return false;
-    if (torch.grad_mode() && torch.requires_grad(*static_cast<void**>(handle))) return false;
-  }
+  if (torch.is_neg(handle) || torch.is_conj(handle)) return false;
+  if (!trusted && torch.grad_mode() && torch.requires_grad(*static_cast<void**>(handle))) return false;
   if (torch.get_dtype(handle, &dtype) != 0 || toroid_dtype_bytes(dtype) == 0) return false;
   if (torch.get_rank(handle, &rank) != 0 || torch.get_sizes(handle, &sizes) != 0 ||
       torch.get_strides(handle, &strides) != 0 || torch.data_pointer(handle, &data) != 0)
@@ -125,33 +123,31 @@ void Borrowed::torch_tensor(PyObject* given, const std::string& what, bool writt
   if (torch.offset && direct(given, trusted)) return;
   DlTensor t;
   if (torch.exchange->borrow(given, &t) != 0) refuse(what, take_error());
-  if (!trusted) {
-    static PyObject* const requires_grad = name_of("requires_grad");
-    static PyObject* const is_neg = name_of("is_neg");
-    static PyObject* const is_conj = name_of("is_conj");
-    if (torch.grad_mode()) {
-      PyObject* answer = PyObject_GetAttr(given, requires_grad);
-      if (!answer) throw nb::python_error();
-      Py_DECREF(answer);
-      if (answer == Py_True)
-        refuse(what,
-               "requires grad, but a compiled program has no backward: call it under torch.no_grad(), or give "
-               "x.detach()");
-    }
-    const bool conj = t.dtype.code == dl_complex && call_is_true(given, is_conj);
-    if (conj || call_is_true(given, is_neg)) {
-      // A view whose bytes are not yet conjugated or negated.
-      if (written) refuse(what, "the program writes to it, and it is a conjugate or negative view");
-      static PyObject* const resolve_conj = name_of("resolve_conj");
-      static PyObject* const resolve_neg = name_of("resolve_neg");
-      PyObject* half = PyObject_CallMethodNoArgs(given, resolve_conj);
-      if (!half) throw nb::python_error();
-      resolved_ = PyObject_CallMethodNoArgs(half, resolve_neg);
-      Py_DECREF(half);
-      if (!resolved_) throw nb::python_error();
-      object = resolved_;
-      if (torch.exchange->borrow(resolved_, &t) != 0) refuse(what, take_error());
-    }
+  static PyObject* const requires_grad = name_of("requires_grad");
+  static PyObject* const is_neg = name_of("is_neg");
+  static PyObject* const is_conj = name_of("is_conj");
+  if (!trusted && torch.grad_mode()) {
+    PyObject* answer = PyObject_GetAttr(given, requires_grad);
+    if (!answer) throw nb::python_error();
+    Py_DECREF(answer);
+    if (answer == Py_True)
+      refuse(what,
+             "requires grad, but a compiled program has no backward: call it under torch.no_grad(), or give "
+             "x.detach()");
+  }
+  const bool conj = t.dtype.code == dl_complex && call_is_true(given, is_conj);
+  if (conj || call_is_true(given, is_neg)) {
+    // A view whose bytes are not yet conjugated or negated.
+    if (written) refuse(what, "the program writes to it, and it is a conjugate or negative view");
+    static PyObject* const resolve_conj = name_of("resolve_conj");
+    static PyObject* const resolve_neg = name_of("resolve_neg");
+    PyObject* half = PyObject_CallMethodNoArgs(given, resolve_conj);
+    if (!half) throw nb::python_error();
+    resolved_ = PyObject_CallMethodNoArgs(half, resolve_neg);
+    Py_DECREF(half);
+    if (!resolved_) throw nb::python_error();
+    object = resolved_;
+    if (torch.exchange->borrow(resolved_, &t) != 0) refuse(what, take_error());
   }
   const int32_t dtype = dtype_of(t.dtype);
   if (dtype < 0) refuse(what, "its dtype has no name in toroid");

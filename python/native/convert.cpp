@@ -40,7 +40,7 @@ std::optional<Builder::Sizes> to_optional_sizes(nb::handle values) {
 
 namespace {
 
-enum class Item { none, tensor, boolean, integer, number, complex, text, size, dtype, format, place, other };
+enum class Item { none, tensor, boolean, integer, number, complex, text, size, dtype, format, place, program, other };
 
 Item item_of(nb::handle value) {
   PyObject* p = value.ptr();
@@ -55,6 +55,7 @@ Item item_of(nb::handle value) {
   if (nb::isinstance<Builder::Dtype>(value)) return Item::dtype;
   if (nb::isinstance<Builder::Format>(value)) return Item::format;
   if (nb::isinstance<Builder::Place>(value)) return Item::place;
+  if (nb::isinstance<Builder::Program>(value)) return Item::program;
   return Item::other;
 }
 
@@ -114,6 +115,7 @@ Builder::Argument to_argument(nb::handle value) {
     case Item::dtype: return nb::cast<Builder::Dtype>(value);
     case Item::format: return nb::cast<Builder::Format>(value);
     case Item::place: return nb::cast<Builder::Place>(value);
+    case Item::program: return nb::cast<Builder::Program>(value);
     case Item::other: break;
   }
   if (PyList_Check(value.ptr()) || PyTuple_Check(value.ptr())) return to_list(value);

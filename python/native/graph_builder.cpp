@@ -61,6 +61,8 @@ void bind_values(nb::module_& module) {
   nb::class_<Builder::Place>(module, "Place", "A device: cpu, cuda:1")
       .def("__init__", [](Builder::Place* self, std::string device) { new (self) Builder::Place{std::move(device)}; })
       .def_ro("device", &Builder::Place::device);
+  nb::class_<Builder::Program>(module, "Program", "A program that an op of control flow runs.")
+      .def_ro("index", &Builder::Program::index);
 }
 
 }  // namespace
@@ -130,6 +132,9 @@ void bind_graph_builder(nb::module_& module) {
           "Calls an op by its full name (aten.add.Tensor); gives the list of results. source: (module, file, line); "
           "claims: [(dtype, sizes, strides or None) or None, …], what the results should be; None where one is "
           "missing.")
+      .def(
+          "program", [](Builder& b, const Builder& inner) { return value_or_raise(b.program(inner)); }, "inner"_a,
+          "Takes the program of another builder, as an argument of a call of control flow.")
       .def(
           "assign",
           [](Builder& b, Builder::Tensor target, Builder::Tensor value) { done_or_raise(b.assign(target, value)); },

@@ -58,6 +58,8 @@ _ASSERTIONS = {
 }
 # Higher-order ops that run their graph as it stands, under a mode that says nothing here: where the graph is.
 _TRANSPARENT = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+# Higher-order ops that the compiler takes with the programs they run: how many of those, and where they begin.
+CONTROL_FLOW = {"cond": (1, 2), "while_loop": (0, 2), "scan": (0, 1), "map_impl": (0, 1)}
 
 
 class Missing(Exception):
@@ -136,8 +138,10 @@ class FxTranslator:
     """Adds nodes of an FX graph to a builder. `values` maps each node to what it stands for: a `_native.Tensor`, a list
     of values, a Python constant, or a symbolic scalar as PyTorch holds it."""
 
-    def __init__(self, builder: _native.GraphBuilder, symbols: Symbols) -> None:
+    def __init__(self, builder: _native.GraphBuilder, symbols: Symbols, nested: bool = False) -> None:
         self.builder = builder
+        # A program of control flow: it holds no weights.
+        self.nested = nested
         self.symbols = symbols
         self.values: dict[fx.Node, Any] = {}
         # Nodes that cannot be compiled, and why; empty: their op has no lowering.
@@ -179,6 +183,8 @@ class FxTranslator:
             tensor = tensor.detach()
             if tensor.is_conj() or tensor.is_neg():
                 tensor = tensor.resolve_conj().resolve_neg()
+            if self.nested:
+                return self._number(tensor)
         storage = tensor.untyped_storage()
         key = storage._cdata
         place = (key, tensor.dtype, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), kind)
@@ -203,6 +209,12 @@ class FxTranslator:
         )
         self._weights[place] = made
         return made
+
+    def _number(self, tensor: torch.Tensor) -> _native.Tensor:
+        if tensor.dim() or tensor.dtype.is_complex:
+            raise UnsupportedError("unsupported", "a tensor that control flow's program holds itself")
+        dtype = _native.Dtype(dtype_name(tensor.dtype))
+        return self.builder.call("aten.full.default", [[], tensor.item()], {"dtype": dtype})[0]
 
     # Nodes -----------------------------------------------------------------------------------------------------------
 
@@ -260,6 +272,8 @@ class FxTranslator:
             self._call(node, name)
         elif isinstance(target, torch._ops.HigherOrderOperator) and target.name() in _TRANSPARENT:
             self._inline(node, _TRANSPARENT[target.name()])
+        elif isinstance(target, torch._ops.HigherOrderOperator) and target.name() in CONTROL_FLOW:
+            self._control(node, name)
         else:
             raise UnsupportedError("unsupported_op", f"no lowering for `{name}`")
 
@@ -319,7 +333,16 @@ class FxTranslator:
         claims = self.claims(value)
         args = [self.argument(arg) for arg in node.args]
         kwargs = {key: self.argument(arg) for key, arg in node.kwargs.items()}
-        results = self.builder.call(name, args, kwargs, source_of(node), claims)
+        source = source_of(node)
+        if name == "prims.convert_element_type.default":
+            name, args, kwargs = "aten._to_copy.default", args[:1], {"dtype": args[1]}
+        elif name == "aten._neg_view.default":
+            # A view to PyTorch, which negates when someone looks.
+            name = "aten.neg.default"
+        elif name == "prims.fma.default":
+            # Eager steps of an optimizer round the product, too.
+            name, args = "aten.add.Tensor", [*self.builder.call("aten.mul.Tensor", args[:2], {}, source), args[2]]
+        results = self.builder.call(name, args, kwargs, source, claims)
         self.values[node] = self._results(value, results)
 
     def claims(self, value: Any) -> list[Any] | None:
@@ -394,6 +417,57 @@ class FxTranslator:
             if bounds[key] is not None:
                 self.builder.check(f"({size}) {sign} {bounds[key]}", f"a value of the model must be {sign} {bounds[key]}")
 
+    def _control(self, node: fx.Node, name: str) -> None:
+        start, count = CONTROL_FLOW[node.target.name()]
+        value = node.meta.get("val")
+        claims = self.claims(value)
+        if claims is None:
+            raise UnsupportedError("unsupported", "a result of control flow that is no tensor")
+        lists = [self._value(arg) if isinstance(arg, fx.Node) else arg for arg in node.args[start + count :]]
+        # Numbers are known inside: only tensors are handed over.
+        kept = [[i for i, operand in enumerate(one) if _is_tensor_node(operand)] for one in lists]
+        if node.target.name() != "cond" and any(len(k) != len(one) for k, one in zip(kept[:-1], lists)):
+            raise UnsupportedError("unsupported", "a number that a loop carries")
+        at, positions = 0, []
+        for one, k in zip(lists, kept):
+            positions += [at + i for i in k]
+            at += len(one)
+        operands = [operand for one in lists for operand in one]
+        programs = [self._program(self._value(arg), operands, positions) for arg in node.args[start : start + count]]
+        args = [self.argument(arg) for arg in node.args[:start]]
+        tensors = [[self.argument(one[i]) for i in k] for one, k in zip(lists, kept)]
+        results = self.builder.call(name, [*args, *programs, *tensors], {}, source_of(node), claims)
+        self.values[node] = self._results(value, results)
+
+    def _program(self, module: fx.GraphModule, operands: list[Any], positions: list[int]) -> _native.Program:
+        """A graph that control flow runs, with the operands at `positions` as its inputs."""
+        builder = _native.GraphBuilder("body")
+        inner = FxTranslator(builder, self.symbols.nested(builder), nested=True)
+        placeholders = [n for n in module.graph.nodes if n.op == "placeholder"]
+        if len(placeholders) != len(operands):
+            raise UnsupportedError("unsupported", "control flow whose program takes other operands than it is given")
+        for index, placeholder in enumerate(placeholders):
+            if index in positions:
+                inner.add_input(placeholder, placeholder.name)
+            else:
+                operand = operands[index]
+                inner.values[placeholder] = self._value(operand)
+        inner.run(module.graph.nodes)
+        if inner.refused:
+            error = inner.error()
+            raise UnsupportedError("unsupported", "; ".join(error.details) or error.text)
+        output = next(n for n in module.graph.nodes if n.op == "output")
+        results = output.args[0]
+        for result in results if isinstance(results, (list, tuple)) else [results]:
+            value = inner._value(result)
+            if isinstance(value, _native.Tensor):
+                builder.output(value)
+            elif is_symbolic(value) or type(value) is int:
+                builder.size_output(inner.symbols.size(value))
+            else:
+                raise UnsupportedError("unsupported", "control flow whose program gives what is no tensor")
+        return self.builder.program(builder)
+
     def _inline(self, node: fx.Node, graph_at: int) -> None:
         """The nodes of a graph that a higher-order op runs, in place of the op."""
         if node.target.name() == "wrap_with_autocast" and node.args[2]:
@@ -408,6 +482,12 @@ class FxTranslator:
         result = output.args[0]
         values = [self._value(item) for item in result] if isinstance(result, (list, tuple)) else self._value(result)
         self.values[node] = values
+
+
+def _is_tensor_node(operand: Any) -> bool:
+    return isinstance(operand, torch.Tensor) or (
+        isinstance(operand, fx.Node) and isinstance(operand.meta.get("val"), torch.Tensor)
+    )
 
 
 def _tensor_leaves(value: Any, out: list[torch.Tensor | None]) -> bool:

@@ -17,7 +17,7 @@ from torch.utils._sympy.printers import PythonPrinter
 from . import _native, cache
 from ._errors import UnsupportedError
 from .backend_options import BackendOptions
-from .fx_graph import FxTranslator, op_name, place_text, source_of
+from .fx_graph import CONTROL_FLOW, FxTranslator, op_name, place_text, source_of
 from .fx_symbols import Symbols, expr_of, is_symbolic, shape_env_of
 from .segments import Segment, cut, is_random, is_read, torch_module
 
@@ -91,6 +91,13 @@ class _GraphCompiler:
         self.written = _written_placeholders(gm.graph)
         self.outputs = self._find_outputs()
         self.wanted = {o.node for o in self.outputs if o.node is not None}
+        # Symbols that the joining function computes with.
+        self.asked: set[Any] = set()
+        for output in self.outputs:
+            if output.kind == "scalar":
+                self.asked |= self._symbols_of([output.value])
+            elif output.kind == "view":
+                self.asked |= self._symbols_of([*output.value.shape, *output.value.stride(), output.value.storage_offset()])
 
     def compile(self) -> tuple[Callable[[list[Any]], list[Any]], GraphReport]:
         refused: dict[fx.Node, str] = {}
@@ -150,6 +157,9 @@ class _GraphCompiler:
             return root not in self.written
         return root.op == "call_function" and users[root] > 1
 
+    def _symbols_of(self, sizes: list[Any]) -> set[Any]:
+        return set().union(*(self.env.replace(expr_of(size)).free_symbols for size in sizes if is_symbolic(size)))
+
     # Segments --------------------------------------------------------------------------------------------------------
 
     def _compile_segment(self, segment: Segment, whole: bool) -> "_Run":
@@ -160,6 +170,8 @@ class _GraphCompiler:
         builder = _native.GraphBuilder("graph")
         symbols = Symbols(builder, self.env)
         translator = FxTranslator(builder, symbols)
+        found = self._found_symbols(segment)
+        symbols.decided = found
         inputs: list[fx.Node] = []
         # The whole graph takes its arguments as they come.
         candidates = self.placeholders if whole else [n for n in segment.inputs if _is_tensor(n)]
@@ -184,13 +196,9 @@ class _GraphCompiler:
                     if not isinstance(value, (tuple, list)):
                         translator.values[source] = value
             translator.run([node])
-        # A segment's caller finds every size in arguments; those that values decide are found by PyTorch.
-        for node in segment.nodes:
-            if node.meta.get("unbacked_bindings") and not is_read(node):
-                translator.refused.setdefault(node, "its values decide the size of its result")
         if translator.refused:
             raise _Refused(translator.refused, translator.error())
-        outputs: list[fx.Node] = []
+        outputs: list[Any] = []
         for node in segment.outputs:
             value = translator.values.get(node)
             if isinstance(value, _native.Tensor):
@@ -201,7 +209,11 @@ class _GraphCompiler:
                 outputs.append(node)
             else:
                 raise _Refused({node: "its result is no tensor"}, UnsupportedError("unsupported", f"`{node}`"))
-        extra = self._bind_symbols(builder, symbols, inputs)
+        for symbol in sorted(found - self._shown(outputs), key=str):
+            if not whole or symbol in self.asked:
+                builder.size_output(symbols.expression(symbol), "")
+                outputs.append(symbol)
+        extra = self._bind_symbols(builder, symbols, inputs, found)
         try:
             compiled = cache.compiled_model(
                 builder, self.report.name, self.options, translator.has_weights, any(is_random(n) for n in segment.nodes),
@@ -213,16 +225,30 @@ class _GraphCompiler:
         self.report.compiled.append(compiled)
         return _Run(compiled.run, [*inputs, *extra], outputs, direct=whole and inputs == self.placeholders and not extra)
 
-    def _bind_symbols(self, builder: Any, symbols: Symbols, inputs: list[fx.Node]) -> list[Any]:
-        """Sizes that no input of the segment shows become inputs of their own; gives their sympy symbols."""
+    def _shown(self, nodes: list[fx.Node]) -> set[Any]:
+        """The sympy symbols that are a size of one of these tensors, or one of these numbers."""
         shown: set[Any] = set()
-        for node in inputs:
+        for node in nodes:
             value = node.meta.get("val")
             for size in value.shape if isinstance(value, torch.Tensor) else [value]:
                 if is_symbolic(size):
                     expr = self.env.replace(size.node.expr)
                     if expr.is_Symbol:
                         shown.add(expr)
+        return shown
+
+    def _found_symbols(self, segment: Segment) -> set[Any]:
+        """The sizes that values decide in a segment."""
+        found: set[Any] = set()
+        for node in segment.nodes:
+            if not is_read(node):
+                for symbol in node.meta.get("unbacked_bindings") or ():
+                    found |= self.env.replace(symbol).free_symbols
+        return found
+
+    def _bind_symbols(self, builder: Any, symbols: Symbols, inputs: list[fx.Node], found: set[Any]) -> list[Any]:
+        """Sizes that no input of the segment shows become inputs of their own; gives their sympy symbols."""
+        shown = self._shown(inputs) | found
         extra = []
         for symbol, name in symbols.names.items():
             if symbol not in shown and symbol not in symbols.reads:
@@ -248,9 +274,15 @@ def _written_placeholders(graph: fx.Graph) -> set[fx.Node]:
             for schema_arg, arg in zip(target._schema.arguments, node.args):
                 if schema_arg.alias_info is not None and schema_arg.alias_info.is_write and isinstance(arg, fx.Node):
                     written.add(_view_root(arg))
-        elif isinstance(target, torch._ops.HigherOrderOperator):
+        elif isinstance(target, torch._ops.HigherOrderOperator) and target.name() not in CONTROL_FLOW:
             written.update(_view_root(n) for n in node.all_input_nodes)
     return written
+
+
+# Views whose elements are not those in memory.
+_OTHER_VALUES = {
+    torch.ops.aten._conj.default, torch.ops.aten.conj.default, torch.ops.aten._neg_view.default,
+}  # fmt: skip
 
 
 def _view_root(node: fx.Node) -> fx.Node:
@@ -260,7 +292,7 @@ def _view_root(node: fx.Node) -> fx.Node:
         if not isinstance(source, fx.Node):
             return node
         if isinstance(node.target, torch._ops.OpOverload):
-            if not node.target.is_view or not _same_dtype(source, node):
+            if not node.target.is_view or not _same_dtype(source, node) or node.target in _OTHER_VALUES:
                 return node
         elif getattr(node.target, "__name__", "") != "getitem" or not _is_view_tuple(source):
             return node
@@ -300,12 +332,12 @@ def _blame(segment: Segment, error: UnsupportedError) -> dict[fx.Node, str]:
 
 @dataclass
 class _Run:
-    """A compiled segment: a function, what it takes (nodes and symbols) and gives. `direct`: it takes the graph's own
+    """A compiled segment: a function, what it takes and gives (nodes and symbols). `direct`: it takes the graph's own
     arguments, all in order."""
 
     function: Callable[..., Any]
     inputs: list[Any]
-    outputs: list[fx.Node]
+    outputs: list[Any]
     direct: bool = False
 
 
@@ -317,7 +349,11 @@ class _Names:
         self.nodes: dict[fx.Node, str] = {}
         self.symbols: dict[Any, str] = {}
 
-    def add(self, node: fx.Node) -> str:
+    def add(self, node: Any) -> str:
+        """The variable of a node, or of a symbol."""
+        if not isinstance(node, fx.Node):
+            name = self.symbols[node] = f"n{len(self.symbols)}"
+            return name
         name = self.nodes[node] = f"v{len(self.nodes)}"
         value = node.meta.get("val")
         if is_symbolic(value):

@@ -5,6 +5,7 @@ Symbols are numbered in order of first use, so that equal programs have equal te
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Callable, Union
 
 import sympy
@@ -62,14 +63,16 @@ class Symbols:
         ranges: Any = None,
         data_decide: bool = False,
     ) -> None:
-        self._builder = builder
-        # Unbacked symbols are found by the program's own calls (nonzero), not in its arguments.
+        self._builders = [] if builder is None else [builder]
+        self._declared: list[tuple[Any, ...]] = []
+        # All unbacked symbols are found by the program's own calls (nonzero), not in its arguments.
         self._data_decide = data_decide
         self._env = shape_env
         self._ranges = ranges if ranges is not None else {}
         self._names: dict[sympy.Symbol, str] = {}
-        # Symbols whose values are read from tensors.
+        # Symbols whose values are read from tensors, and those that are sizes which a node finds.
         self.reads: set[sympy.Symbol] = set()
+        self.decided: set[sympy.Symbol] = set()
         self._counts: dict[str, int] = {}
         self._texts: dict[Any, str] = {}
 
@@ -77,6 +80,14 @@ class Symbols:
     def names(self) -> dict[sympy.Symbol, str]:
         """The text's name of every symbol met so far."""
         return self._names
+
+    def nested(self, builder: _native.GraphBuilder) -> "Symbols":
+        """The same symbols for a program inside this one; new ones are declared in both."""
+        inner = copy.copy(self)
+        inner._builders = [*self._builders, builder]
+        for row in self._declared:
+            builder.symbol(*row)
+        return inner
 
     def size(self, value: Any) -> SizeText:
         """An int stays one; a SymInt, SymBool, SymFloat or sympy expression becomes its text."""
@@ -108,17 +119,23 @@ class Symbols:
         name = self._fresh(symbol)
         prefix = name.rstrip("0123456789")
         low, high = self._range(symbol, prefix)
-        if self._builder is not None:
-            self._builder.symbol(name, low, high, self._hint(symbol), self._data_decide and prefix == "u")
+        decided = symbol in self.decided or (self._data_decide and prefix == "u")
+        row = (name, low, high, self._hint(symbol), decided)
+        self._declared.append(row)
+        for builder in self._builders:
+            builder.symbol(*row)
         return name
 
     def read_scalar(self, symbol: sympy.Symbol, tensor: Any, source: Any) -> None:
         """Declares a symbol whose value is the only element of an integer or bool tensor, read when the model runs."""
+        if len(self._builders) > 1:
+            raise UnsupportedError("unsupported", "a number read from a tensor inside control flow")
         name = self._fresh(symbol)
         self.reads.add(symbol)
-        if self._builder is not None:
-            low, high = self._range(symbol, "u")
-            self._builder.read_scalar(name, tensor, low, high, source)
+        low, high = self._range(symbol, "u")
+        for builder in self._builders:
+            builder.read_scalar(name, tensor, low, high, source)
+        self._declared.append((name, low, high, None, True))
 
     def _fresh(self, symbol: sympy.Symbol) -> str:
         prefix = symbol.name.rstrip("0123456789") or "s"
@@ -219,6 +236,13 @@ class Symbols:
         if not is_fraction(base) and _natural(power):
             return "(" + "*".join([self._text(base)] * int(power)) + ")" if int(power) else "1"
         return f"float_pow({self._number(base)}, {self._number(power)})"
+
+    def _write_Piecewise(self, expr: Any) -> str:
+        """Each case where its condition holds and none before it."""
+        *cases, (text, _) = [(self._text(value), condition) for value, condition in expr.args]
+        for value, condition in reversed(cases):
+            text = f"choose({self._text(condition)}, {value}, {text})"
+        return text
 
     def _write_FloorDiv(self, expr: Any) -> str:
         return f"({self._text(expr.args[0])} // {self._text(expr.args[1])})"

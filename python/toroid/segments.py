@@ -10,6 +10,7 @@ from typing import Any, Container
 import torch
 from torch import fx
 
+from .fx_graph import CONTROL_FLOW
 from .fx_symbols import is_symbolic
 
 
@@ -42,7 +43,7 @@ def _writes(node: fx.Node) -> bool:
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
         return target._schema.is_mutable
-    return isinstance(target, torch._ops.HigherOrderOperator)
+    return isinstance(target, torch._ops.HigherOrderOperator) and target.name() not in CONTROL_FLOW
 
 
 def is_random(node: fx.Node) -> bool:

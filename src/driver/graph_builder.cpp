@@ -154,6 +154,11 @@ struct ToArg {
     return fail(Kind::bad_graph, "unknown memory format `{}`", format.name);
   }
   Result<Arg> operator()(const Builder::Place& place) const { return Arg(to_device(place.device)); }
+  Result<Arg> operator()(const Builder::Program& program) const {
+    if (program.index < 0 || static_cast<size_t>(program.index) >= state.graph.subgraphs.size())
+      return fail(Kind::bad_graph, "program {} is not of this builder", program.index);
+    return Arg(SubgraphId{program.index});
+  }
   template <class T>
   Result<Arg> operator()(const T& value) const {
     return Arg(value);
@@ -168,8 +173,10 @@ Result<std::vector<Builder::Tensor>> call_op(Builder::State& state, const std::s
                                              const Builder::Source& source, const std::vector<Builder::Claim>& claims) {
   const Schema* schema = find_schema(op);
   const OpRow* row = OpTable::all().find(op);
-  if (!schema) return fail(Kind::unsupported_op, "no lowering for `{}`", op);
-  if (!row && claims.empty() && !schema->mutates()) return fail(Kind::unsupported_op, "no lowering for `{}`", op);
+  const bool control = op.starts_with("higher_order.") && !claims.empty();
+  if (!schema && !control) return fail(Kind::unsupported_op, "no lowering for `{}`", op);
+  if (schema && !row && claims.empty() && !schema->mutates())
+    return fail(Kind::unsupported_op, "no lowering for `{}`", op);
   std::vector<NamedArg> given;
   for (const Builder::Argument& argument : positional) {
     TD_TRY(Arg arg, to_arg(state, argument));
@@ -179,7 +186,12 @@ Result<std::vector<Builder::Tensor>> call_op(Builder::State& state, const std::s
     TD_TRY(Arg arg, to_arg(state, argument));
     given.push_back({name, std::move(arg)});
   }
-  TD_TRY(std::vector<Arg> args, bind_arguments(*schema, std::move(given)));
+  std::vector<Arg> args;
+  if (schema) {
+    TD_TRY(args, bind_arguments(*schema, std::move(given)));
+  } else {
+    for (NamedArg& arg : given) args.push_back(std::move(arg.value));
+  }
   std::vector<ResultNote> notes;
   for (const Builder::Claim& claim : claims) {
     ResultNote note;
@@ -196,6 +208,14 @@ Result<std::vector<Builder::Tensor>> call_op(Builder::State& state, const std::s
   return tensors;
 }
 
+// Symbols are known in every nested program.
+void share_symbols(Graph& graph) {
+  for (Graph& inner : graph.subgraphs) {
+    inner.symbols = graph.symbols;
+    share_symbols(inner);
+  }
+}
+
 Result<Graph> build(Builder::State& state) {
   // Reading may repeat views of written tensors, so it comes before the copy.
   std::vector<GraphOutput> outputs;
@@ -207,6 +227,7 @@ Result<Graph> build(Builder::State& state) {
   Graph graph = state.graph;
   graph.outputs = std::move(writes);
   graph.outputs.insert(graph.outputs.end(), outputs.begin(), outputs.end());
+  share_symbols(graph);
   verify_graph(graph);
   return graph;
 }
@@ -323,6 +344,24 @@ Expected<std::vector<GraphBuilder::Tensor>> GraphBuilder::call(const std::string
                                                                const std::vector<Claim>& claims) {
   return guarded<std::vector<Tensor>>(*state_,
                                       [&] { return call_op(*state_, op, positional, keywords, source, claims); });
+}
+
+Expected<GraphBuilder::Program> GraphBuilder::program(const GraphBuilder& inner) {
+  Result<Graph> built = build_graph(inner);
+  if (!built) return to_error(built.error());
+  return guarded<Program>(*state_, [&]() -> Result<Program> {
+    if (!built->weights.empty()) return fail(Kind::unsupported, "weights inside a program of control flow");
+    for (const GraphOutput& output : built->outputs)
+      if (output.mutates != GraphOutput::Mutates::nothing)
+        return fail(Kind::unsupported, "writes to an operand inside a program of control flow");
+    // The text names programs.
+    std::vector<Graph>& known = state_->graph.subgraphs;
+    const std::string base = built->name;
+    for (int i = 1; std::ranges::any_of(known, [&](const Graph& g) { return g.name == built->name; }); ++i)
+      built->name = format("{}_{}", base, i);
+    known.push_back(std::move(*built));
+    return Program{static_cast<int32_t>(known.size()) - 1};
+  });
 }
 
 Outcome GraphBuilder::assign(Tensor target, Tensor value) {

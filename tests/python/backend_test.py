@@ -266,7 +266,8 @@ def test_one_graph_for_many_sizes():
     compiled = torch.compile(f, backend=counter, dynamic=True, fullgraph=True)
     with torch.no_grad():
         for rows, inner in ((4, 6), (2, 8), (33, 20), (7, 6)):
-            compare(f, compiled, torch.randn(rows, inner), torch.randn(inner, 5))
+            # Sums of many rows, times their number: what cancels shows.
+            compare(f, compiled, torch.randn(rows, inner), torch.randn(inner, 5), rtol=1e-5, atol=1e-4)
     assert counter.frame_count == 1
 
 
@@ -302,7 +303,7 @@ def test_number_read_from_a_tensor():
         return x * k + 1
 
     with torch._dynamo.config.patch(capture_scalar_outputs=True):
-        check(f, torch.randn(4), torch.tensor(3), native=False)
+        check(f, torch.randn(4), torch.tensor(3))
 
 
 def test_size_read_from_a_tensor():
@@ -314,7 +315,7 @@ def test_size_read_from_a_tensor():
         return torch.zeros(k) + y.sum(), k * 2, y
 
     with torch._dynamo.config.patch(capture_scalar_outputs=True):
-        check(f, torch.randn(4), torch.tensor(3), native=False)
+        check(f, torch.randn(4), torch.tensor(3))
 
 
 def test_results_whose_size_depends_on_values():
@@ -324,7 +325,7 @@ def test_results_whose_size_depends_on_values():
 
     torch._dynamo.reset()
     with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True), torch.no_grad():
-        compiled = torch.compile(f, backend="toroid", fullgraph=True)
+        compiled = torch.compile(f, backend="toroid", fullgraph=True, options=NATIVE)
         for x in (torch.randn(10), -torch.ones(10), torch.ones(10)):
             same(compiled(x), f(x))
 

@@ -322,6 +322,22 @@ class Calls(unittest.TestCase):
             path = os.path.dirname(os.path.dirname(os.path.abspath(toroid.__file__)))
             subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, env={**os.environ, "PYTHONPATH": path})
 
+    def test_other_strides_than_the_exports(self):
+        layouts = [
+            (lambda: torch.randn(8)[::2], (4,)), (lambda: torch.randn(8, 8)[::2], (4, 8)),
+            (lambda: torch.randn(8, 8)[:, ::2], (8, 4)), (lambda: torch.randn(4, 6).t(), (6, 4)),
+        ]
+        for make, sizes in layouts:
+            program = compile(lambda x: x * 2 + 1, make())
+            for x in (make(), torch.randn(sizes), torch.randn(sizes[::-1]).t(), torch.randn(*sizes, 3)[..., 1]):
+                torch.testing.assert_close(program(x), x * 2 + 1)
+        program = compile(lambda x: x * 2 + 1, torch.randn(8, 4)[:, ::2], dynamic_shapes={"args": ((DYNAMIC, 2),)})
+        x = torch.randn(5, 2)
+        torch.testing.assert_close(program(x), x * 2 + 1)
+        program = compile(lambda x: x * 2 + 1, torch.randn(8, 1).expand(8, 4))
+        with self.assertRaisesRegex(toroid.InputError, "share memory"):
+            program(torch.randn(8, 4))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -315,6 +315,11 @@ class Wrapper {
       return evaluate(place.strides[a], values) > evaluate(place.strides[b], values);
     });
     line(format("  if ({}) {{", differs));
+    if (!is_dense(tensor.sizes, place.strides, order)) {
+      spread_lines(slot, tensor, place.strides, order);
+      line("  }");
+      return;
+    }
     line(format("    i64 sizes[{}], strides[{}];", order.size(), order.size()));
     for (size_t k = 0; k < order.size(); ++k)
       line(format("    sizes[{}] = in[{}].sizes[{}]; strides[{}] = in[{}].strides[{}];", k, slot, order[k], k, slot,
@@ -325,6 +330,49 @@ class Wrapper {
     line(format("    if (!x{}) return td_fail(e, 2, \"out of memory\");", input));
     line(format("    td_copy_strided(x{}, &view, {});", input, dtype_bytes(tensor.dtype)));
     line("  }");
+  }
+
+  static bool is_dense(const SymList& sizes, const SymList& strides, const std::vector<size_t>& order) {
+    Sym step = 1;
+    for (size_t k = order.size(); k-- > 0;) {
+      const size_t d = order[k];
+      if (sizes[d] == Sym(1)) continue;
+      if (strides[d] != step) return false;
+      step = step * sizes[d];
+    }
+    return true;
+  }
+
+  // A copy with gaps where the export's tensor has them. Where its elements share memory, others cannot take their
+  // place.
+  void spread_lines(size_t slot, const TensorType& tensor, const SymList& strides, const std::vector<size_t>& order) {
+    const size_t input = slots_[slot];
+    const std::map<std::string, int64_t> values = hints(loops_);
+    int64_t inner = 0;
+    for (size_t k = order.size(); k-- > 0;) {
+      const int64_t size = evaluate(tensor.sizes[order[k]], values), stride = evaluate(strides[order[k]], values);
+      if (size > 1 && stride <= inner) {
+        const std::string name = loops_.inputs[slots_[slot]].name;
+        line(format("    return td_fail(e, 1, {});",
+                    c_string(format("input {} (`{}`): elements share memory in the export, so its strides must be {}",
+                                    slot, name, to_string(strides)))));
+        return;
+      }
+      inner += (size - 1) * stride;
+    }
+    Sym last = 1;
+    std::string loops, to = "0", from = "0";
+    for (size_t d : order) {
+      last = last + (tensor.sizes[d] - 1) * strides[d];
+      append(loops, "for (i64 i{0} = 0; i{0} < in[{1}].sizes[{0}]; ++i{0}) ", d, slot);
+      append(to, " + i{} * {}", d, c(strides[d]));
+      append(from, " + i{0} * in[{1}].strides[{0}]", d, slot);
+    }
+    const int64_t bytes = dtype_bytes(tensor.dtype);
+    line(format("    x{} = (char*)table->alloc(host, ({}) * {});", input, c(sym_max(last, 1)), bytes));
+    line(format("    if (!x{}) return td_fail(e, 2, \"out of memory\");", input));
+    line(format("    {}__builtin_memcpy(x{} + ({}) * {}, (const char*)in[{}].data + ({}) * {}, {});", loops, input, to,
+                bytes, slot, from, bytes, bytes));
   }
 
   Status run_function() {
