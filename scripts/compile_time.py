@@ -6,10 +6,12 @@ AOTAutograd's graph as it is, so a backend's own share is what it takes above `n
 Warm: a second process with the cache of the first.
 
   PYTHONPATH=build/python scripts/compile_time.py [--models mlp,bert_base,resnet50] [--engines none,toroid,inductor] [--train]
+                                                  [--write docs/benchmarks.md]   (./dev bench-compile does)
 """
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -38,6 +40,7 @@ def resnet50():
     return ResNetModel(ResNetConfig()), (torch.randn(1, 3, 224, 224),)
 
 
+MARKS = ("<!-- compile: begin -->", "<!-- compile: end -->")
 MODELS = {"mlp": mlp, "bert_base": bert_base, "resnet50": resnet50}
 
 
@@ -50,6 +53,10 @@ def measure(model_name, engine, train):
     model = model.train() if train else model.eval()
 
     def backend():
+        if engine == "toroid":
+            from toroid.backend import toroid
+
+            return toroid
         if engine != "none":
             return engine
         from torch._dynamo.backends.common import aot_autograd
@@ -91,27 +98,37 @@ def main():
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--engines", default="none,toroid,inductor")
     parser.add_argument("--train", action="store_true")
+    parser.add_argument("--write", help="a Markdown file with the marks of this table")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         model, engine, train = options.one
         print(json.dumps(measure(model, engine, train == "1")))
         return
-    print(f"{'model':12}{'engine':10}{'cold':>9}{'own':>9}{'warm':>9}{'own':>9}")
+    lines = ["| seconds | engine | cold | its own | warm | its own |", "|---|---|---:|---:|---:|---:|"]
     for model in options.models.split(","):
         base = None
         for engine in options.engines.split(","):
             with tempfile.TemporaryDirectory() as folder:
                 cold, why = run(model, engine, options.train, folder)
                 warm = run(model, engine, options.train, folder)[0] if cold is not None and engine != "none" else None
-            if cold is None:
-                print(f"{model:12}{engine:10} {why}", flush=True)
-                continue
             if engine == "none":
                 base = cold
-            own = [f"{t - base:9.2f}" if t is not None and base is not None else " " * 9 for t in (cold, warm)]
-            warm_text = f"{warm:9.2f}" if warm is not None else " " * 9
-            print(f"{model:12}{engine:10}{cold:9.2f}{own[0]}{warm_text}{own[1]}", flush=True)
+            cells = [f"{t:.2f}" if t is not None else "" for t in (cold, own(cold, base), warm, own(warm, base))]
+            if engine == "none":
+                cells[1] = ""
+            lines.append(f"| {model} | {engine} | " + (" | ".join(cells) if cold is not None else f"{why} | | |") + " |")
+            print(lines[-1], flush=True)
+    if options.write:
+        with open(options.write) as file:
+            text = file.read()
+        begin, end = MARKS
+        with open(options.write, "w") as file:
+            file.write(re.sub(f"{begin}.*{end}", lambda _: "\n".join([begin, *lines, end]), text, flags=re.S))
+
+
+def own(seconds, base):
+    return None if seconds is None or base is None else seconds - base
 
 
 if __name__ == "__main__":

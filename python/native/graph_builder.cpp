@@ -1,4 +1,7 @@
 // toroid.GraphBuilder as a Python class, call by call.
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "convert.h"
 
 namespace toroid::python {
@@ -69,6 +72,17 @@ void bind_values(nb::module_& module) {
 
 void bind_graph_builder(nb::module_& module) {
   bind_values(module);
+  module.def(
+      "hash_memory",
+      [](uintptr_t address, size_t bytes) {
+        XXH128_hash_t hash;
+        {
+          const nb::gil_scoped_release released;
+          hash = XXH3_128bits(reinterpret_cast<const void*>(address), bytes);
+        }
+        return nb::make_tuple(hash.high64, hash.low64);
+      },
+      "address"_a, "bytes"_a, "The XXH3 of memory, 128 bits as two ints.");
   nb::class_<Builder>(module, "GraphBuilder",
                       "Puts a program together call by call; see include/toroid/graph_builder.h.")
       .def(nb::init<std::string>(), "name"_a = "model")

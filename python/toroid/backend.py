@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from . import _native, cache
 from ._errors import Error, UnsupportedError
 from .backend_options import BackendOptions, parse_options
+from .fx_graph import correct_types
 from .fx_program import GraphReport, compile_graph
 from .segments import is_random
 
@@ -72,6 +73,8 @@ def toroid(
 ) -> Callable[..., Any]:
     """The backend. `options`: see toroid.backend_options.BackendOptions."""
     parsed = parse_options(mode, options)
+    if torch._dynamo.config.prepare_freezing:
+        _guard_parameters(gm)
     bare = _Bare(gm, example_inputs)
     try:
         # The plain formula: its pieces are ops that the fuser knows as attention, in both directions.
@@ -89,6 +92,23 @@ def reset() -> None:
 
 
 toroid.reset = reset  # type: ignore[attr-defined]
+
+
+def _guard_parameters(gm: torch.fx.GraphModule) -> None:
+    """Dynamo would call a program with one module's parameters in it for another module of the same shape."""
+    from torch._dynamo.guards import GuardBuilder
+
+    context = torch._guards.TracingContext.try_get()
+    if context is None:
+        return
+    owners = set()
+    for source in (getattr(gm, "_param_name_to_source", None) or {}).values():
+        # The object that the program reaches the parameter by: a module, for most.
+        while getattr(source, "base", None) is not None:
+            source = source.base
+        owners.add(source)
+    for source in owners:
+        context.guards_context.dynamo_guards.add(source.make_guard(GuardBuilder.ID_MATCH))
 
 
 class _Bare:
@@ -140,6 +160,7 @@ def _aot(options: BackendOptions, bare: _Bare) -> Any:
 def _partition(joint: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> tuple[torch.fx.GraphModule, torch.fx.GraphModule]:
     """Min-cut, but what was drawn is saved even where a checkpoint wants it computed again: drawing once more with the
     generator's old state is not done here."""
+    correct_types(joint.graph)
     for node in joint.graph.nodes:
         if is_random(node):
             # Of several results, those that are used.

@@ -49,14 +49,19 @@ def clear() -> None:
 
 
 def compiled_model(
-    builder: _native.GraphBuilder, name: str, options: BackendOptions, weights: bool, random: bool, program: Callable[[], str]
+    builder: _native.GraphBuilder,
+    name: str,
+    options: BackendOptions,
+    contents: tuple[Any, ...],
+    random: bool,
+    program: Callable[[], str],
 ) -> Compiled:
-    """`weights`: the graph holds constants, which its text does not show; such a graph equals no other. `random`: it
-    draws random numbers. `program`: the text of what PyTorch gave, for a dump."""
+    """`contents`: of the tensors that the graph holds, which its text does not show. `random`: it draws random numbers.
+    `program`: the text of what PyTorch gave, for a dump."""
     key = None
-    if not weights and not options.dump:
+    if not options.dump:
         # Where in the user's program an op stands does not matter.
-        key = (re.sub(r"  @ .*", "", builder.text()), *options.code_key())
+        key = (re.sub(r"  @ .*", "", builder.text()), contents, *options.code_key())
         with _lock:
             found = _models.get(key)
         if found is not None:

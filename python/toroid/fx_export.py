@@ -11,7 +11,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
 from . import _native
 from ._errors import UnsupportedError
-from .fx_graph import FxTranslator
+from .fx_graph import FxTranslator, correct_types
 from .fx_symbols import Symbols, is_symbolic, shape_env_of
 
 
@@ -39,6 +39,7 @@ class ExportedGraph:
 def translate_exported(program: torch.export.ExportedProgram, name: str = "model") -> ExportedGraph:
     """Raises UnsupportedError with every op that Toroid lacks and its place in the user's program."""
     graph = program.graph_module.graph
+    correct_types(graph)
     placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
     builder = _native.GraphBuilder(name)
     env = shape_env_of(n.meta.get("val") for n in graph.nodes)

@@ -134,6 +134,21 @@ def check_tensor(tensor: torch.Tensor, what: str) -> None:
         raise UnsupportedError("unsupported", f"{what} has element type `{tensor.dtype}`")
 
 
+def correct_types(graph: fx.Graph) -> None:
+    """Puts right what FakeTensors say of a norm's statistics: on the CPU they are as wide as the weights."""
+    for node in graph.nodes:
+        if node.target is not torch.ops.aten.native_layer_norm.default:
+            continue
+        weight, value = node.args[2], node.meta.get("val")
+        if not isinstance(weight, fx.Node) or not isinstance(value, (tuple, list)):
+            continue
+        wide = torch.promote_types(value[0].dtype, weight.meta["val"].dtype)
+        node.meta["val"] = (value[0], *(None if v is None else v.to(wide) for v in value[1:]))
+        for user in node.users:
+            if user.target is operator.getitem:
+                user.meta["val"] = node.meta["val"][user.args[1]]
+
+
 class FxTranslator:
     """Adds nodes of an FX graph to a builder. `values` maps each node to what it stands for: a `_native.Tensor`, a list
     of values, a Python constant, or a symbolic scalar as PyTorch holds it."""
@@ -148,13 +163,14 @@ class FxTranslator:
         self.refused: dict[fx.Node, str] = {}
         self._refusals = 0
         self._storages: dict[int, int] = {}
+        self._owners: dict[int, Any] = {}
         self._weights: dict[tuple[Any, ...], _native.Tensor] = {}
         self._weight_names: set[str] = set()
 
-    @property
-    def has_weights(self) -> bool:
-        """Whether the graph holds tensors, whose contents its text does not show."""
-        return bool(self._weights)
+    def contents(self) -> tuple[Any, ...]:
+        """What the graph's text does not show of the tensors that it holds: where they lie in their memory, and its hash."""
+        hashes = {key: _native.hash_memory(storage.data_ptr(), storage.nbytes()) for key, storage in self._owners.items()}
+        return tuple((hashes[key], *rest) for key, *rest in self._weights)
 
     # Inputs and weights ----------------------------------------------------------------------------------------------
 
@@ -192,6 +208,7 @@ class FxTranslator:
             return self._weights[place]
         if key not in self._storages:
             self._storages[key] = self.builder.storage(storage.data_ptr(), storage.nbytes(), owner=storage)
+            self._owners[key] = storage
         unique, number = name, 0
         while unique in self._weight_names:
             number += 1

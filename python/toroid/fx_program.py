@@ -17,7 +17,7 @@ from torch.utils._sympy.printers import PythonPrinter
 from . import _native, cache
 from ._errors import UnsupportedError
 from .backend_options import BackendOptions
-from .fx_graph import CONTROL_FLOW, FxTranslator, op_name, place_text, source_of
+from .fx_graph import CONTROL_FLOW, FxTranslator, correct_types, op_name, place_text, source_of
 from .fx_symbols import Symbols, expr_of, is_symbolic, shape_env_of
 from .segments import Segment, cut, is_random, is_read, torch_module
 
@@ -81,6 +81,7 @@ class _GraphCompiler:
     def __init__(
         self, gm: fx.GraphModule, name: str, options: BackendOptions, constants: dict[fx.Node, torch.Tensor]
     ) -> None:
+        correct_types(gm.graph)
         self.gm = gm
         self.options = options
         self.constants = constants
@@ -216,7 +217,7 @@ class _GraphCompiler:
         extra = self._bind_symbols(builder, symbols, inputs, found)
         try:
             compiled = cache.compiled_model(
-                builder, self.report.name, self.options, translator.has_weights, any(is_random(n) for n in segment.nodes),
+                builder, self.report.name, self.options, translator.contents(), any(is_random(n) for n in segment.nodes),
                 lambda: self.gm.print_readable(print_output=False),
             )
         except UnsupportedError as error:

@@ -199,40 +199,42 @@ void add_losses(OpTable& ops) {
 }
 
 void add_norms(OpTable& ops) {
-  lowered(ops, "native_layer_norm_backward.default",
-          [](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
-            LoopValue g = call.tensor("grad_out"), x = call.tensor("input");
-            const int64_t inner = static_cast<int64_t>(call.integers("normalized_shape").size()), rank = x.rank();
-            const DType type = accumulate_type(x.dtype);
-            std::vector<int64_t> last, first;
-            for (int64_t d = 0; d < rank; ++d) (d < rank - inner ? first : last).push_back(d);
-            LoopBuilder* p = &b;
-            SymList kept(x.sizes.begin(), x.sizes.begin() + (rank - inner));
-            kept.resize(x.sizes.size(), 1);
-            LoopValue mean = b.reshape(call.tensor("mean"), kept), rstd = b.reshape(call.tensor("rstd"), kept);
-            LoopValue scaled = b.map({x, mean, rstd}, x.sizes, type, type,
-                                     [p](const Args& v) { return p->mul(p->sub(v[0], v[1]), v[2]); });
-            Values inputs{g, scaled};
-            if (is_tensor(call, "weight")) inputs.push_back(call.tensor("weight"));
-            LoopValue gw = b.map(inputs, x.sizes, type, type,
-                                 [p](const Args& v) { return v.size() > 2 ? p->mul(v[0], v[2]) : v[0]; });
-            LoopValue gx = b.map({gw, scaled}, x.sizes, type, type, [p](const Args& v) { return p->mul(v[0], v[1]); });
-            LoopValue sum = b.reduce(ReduceOp::sum, gw, last, true, type, type, ".sum");
-            LoopValue dot = b.reduce(ReduceOp::sum, gx, last, true, type, type, ".dot");
-            ExprId n = b.cvt(b.index(count_of(x.sizes, last)), type);
-            Values results{b.map({gw, scaled, sum, dot, rstd}, x.sizes, type, x.dtype, [=](const Args& v) {
-              return p->mul(p->sub(v[0], p->div(p->add(v[2], p->mul(v[1], v[3])), n)), v[4]);
-            })};
-            LoopValue gs = b.map({g, scaled}, x.sizes, type, type, [p](const Args& v) { return p->mul(v[0], v[1]); });
-            const SymList tail(x.sizes.end() - inner, x.sizes.end());
-            auto over_rows = [&](const LoopValue& v, const char* suffix) {
-              return first.empty() ? b.convert(v, x.dtype)
-                                   : b.reduce(ReduceOp::sum, v, first, false, type, x.dtype, suffix);
-            };
-            results.push_back(over_rows(gs, ".weight"));
-            results.push_back(over_rows(g, ".bias"));
-            return results;
-          })
+  lowered(
+      ops, "native_layer_norm_backward.default",
+      [](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
+        LoopValue g = call.tensor("grad_out"), x = call.tensor("input");
+        const int64_t inner = static_cast<int64_t>(call.integers("normalized_shape").size()), rank = x.rank();
+        const DType type = accumulate_type(x.dtype);
+        std::vector<int64_t> last, first;
+        for (int64_t d = 0; d < rank; ++d) (d < rank - inner ? first : last).push_back(d);
+        LoopBuilder* p = &b;
+        SymList kept(x.sizes.begin(), x.sizes.begin() + (rank - inner));
+        kept.resize(x.sizes.size(), 1);
+        LoopValue mean = b.reshape(call.tensor("mean"), kept), rstd = b.reshape(call.tensor("rstd"), kept);
+        LoopValue scaled = b.map({x, mean, rstd}, x.sizes, type, type,
+                                 [p](const Args& v) { return p->mul(p->sub(v[0], v[1]), v[2]); });
+        Values inputs{g, scaled};
+        if (is_tensor(call, "weight")) inputs.push_back(call.tensor("weight"));
+        LoopValue gw =
+            b.map(inputs, x.sizes, type, type, [p](const Args& v) { return v.size() > 2 ? p->mul(v[0], v[2]) : v[0]; });
+        LoopValue gx = b.map({gw, scaled}, x.sizes, type, type, [p](const Args& v) { return p->mul(v[0], v[1]); });
+        LoopValue sum = b.reduce(ReduceOp::sum, gw, last, true, type, type, ".sum");
+        LoopValue dot = b.reduce(ReduceOp::sum, gx, last, true, type, type, ".dot");
+        ExprId n = b.cvt(b.index(count_of(x.sizes, last)), type);
+        Values results{b.map({gw, scaled, sum, dot, rstd}, x.sizes, type, x.dtype, [=](const Args& v) {
+          return p->mul(p->sub(v[0], p->div(p->add(v[2], p->mul(v[1], v[3])), n)), v[4]);
+        })};
+        LoopValue gs = b.map({g, scaled}, x.sizes, type, type, [p](const Args& v) { return p->mul(v[0], v[1]); });
+        const SymList tail(x.sizes.end() - inner, x.sizes.end());
+        // Each gradient has the type of what it is of.
+        auto over_rows = [&](const LoopValue& v, const char* of, const char* suffix) {
+          const DType dtype = is_tensor(call, of) ? call.type(of).dtype : x.dtype;
+          return first.empty() ? b.convert(v, dtype) : b.reduce(ReduceOp::sum, v, first, false, type, dtype, suffix);
+        };
+        results.push_back(over_rows(gs, "weight", ".weight"));
+        results.push_back(over_rows(g, "bias", ".bias"));
+        return results;
+      })
       .sample(
           "aten.native_layer_norm_backward.default(f32[4,5], f32[4,5], [5], f32[4,1], f32[4,1], f32[5], f32[5], [1, 1, "
           "1])");

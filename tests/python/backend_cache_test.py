@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import ctypes
 import gc
 import os
 import pathlib
@@ -12,6 +14,7 @@ import tempfile
 import pytest
 import torch
 from backend_testing import NATIVE
+from torch._dynamo.backends.common import aot_autograd
 
 import toroid.backend
 import toroid.cache
@@ -69,6 +72,66 @@ def test_released_graphs_leave_nothing():
     torch._dynamo.reset()
     gc.collect()
     assert len(toroid.cache._models) <= before
+
+
+def _resident() -> int:
+    """Bytes of memory in use, when what was freed has gone back to the system."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _nothing(gm, example_inputs):
+    def run(args):
+        return gm.forward(*args)
+
+    run._boxed_call = True
+    return run
+
+
+def test_cycles_leave_no_growth():
+    """Compile, call, reset: TOROID_TEST_CYCLES times, or sixty. Dynamo grows by itself, so a backend that compiles
+    nothing goes first."""
+    cycles = int(os.environ.get("TOROID_TEST_CYCLES", "60"))
+
+    def cycle(**backend):
+        torch.compiler.reset()
+        x = torch.randn(64, 64, requires_grad=True)
+        torch.compile(lambda x: torch.softmax(x @ x, -1).sum(), **backend)(x).backward()
+        with torch.no_grad():
+            torch.compile(lambda x: x * 2 + 1, **backend)(torch.randn(1 << 16))
+
+    grown = []
+    for backend in ({"backend": aot_autograd(fw_compiler=_nothing)}, {"backend": "toroid", "options": NATIVE}):
+        for _ in range(cycles // 4):
+            cycle(**backend)
+        before = _resident()
+        for _ in range(cycles):
+            cycle(**backend)
+        grown.append(_resident() - before)
+    # A graph's code, arena and text of each cycle would be above 200 KB.
+    print(f"{cycles} cycles: Dynamo alone {grown[0] / 1e6:.1f} MB more, with Toroid {grown[1] / 1e6:.1f} MB")
+    assert grown[1] < 1.5 * grown[0] + (2 << 20) + 10_000 * cycles
+
+
+def test_frozen_graphs_are_found_by_their_contents(compilations):
+    torch._dynamo.reset()
+    x, linear = torch.randn(2, 8), torch.nn.Linear(8, 3)
+    same, other = copy.deepcopy(linear), copy.deepcopy(linear)
+    other.weight.data[1].mul_(2)
+    kept = []
+    with torch._dynamo.config.patch(prepare_freezing=True), torch.no_grad():
+        for module, compiled in ((linear, 1), (same, 1), (other, 2)):
+            kept.append(torch.compile(module, backend="toroid", options=NATIVE))
+            torch.testing.assert_close(kept[-1](x), module(x))
+            assert len(compilations) == compiled
+        # Each module keeps its own.
+        for module, f in zip((linear, same, other), kept):
+            torch.testing.assert_close(f(x), module(x))
+        for module in (linear, other):
+            f = torch.compile(lambda x: module(x) * 2, backend="toroid", options=NATIVE)
+            torch.testing.assert_close(f(x), module(x) * 2)
 
 
 _PROCESS = """

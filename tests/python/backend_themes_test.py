@@ -262,6 +262,16 @@ def test_gradients_of_each_sample():
     check(sample_gradients, torch.randn(6, 4), torch.randn(6, 4))
 
 
+def test_autocast_of_a_norm_in_training():
+    norm = torch.nn.LayerNorm(16)
+
+    def f(x, w):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return norm(x @ w).float().exp()
+
+    check(f, torch.randn(4, 8, requires_grad=True), torch.randn(8, 16), grad=True, rtol=5e-2, atol=5e-2)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_around_the_call(dtype):
     f = lambda x, w: ((x @ w) + 1).softmax(-1)  # noqa: E731
