@@ -166,6 +166,35 @@ TEST(GraphBuilder, RefusalsAreKept) {
   EXPECT_NE(p.text().find("unsupported_op"), std::string::npos);
 }
 
+TEST(GraphBuilder, SizesThatDataDecide) {
+  Program p;
+  ASSERT_TRUE(p.g.symbol("u0", 0, INT64_MAX, {}, true));
+  Tensor x = p.in("x", {4});
+  auto n = p.g.call("aten.nonzero.default", {x}, {}, {}, {{"i64", {"u0", 1}, {}}});
+  ASSERT_TRUE(n) << n.error().to_string();
+  ASSERT_TRUE(p.g.output(n->at(0)));
+  EXPECT_NE(p.text().find("aten.nonzero.default(%x) : i64[u0, 1]"), std::string::npos) << p.text();
+  EXPECT_TRUE(build_graph(p.g)->find_symbol("u0")->unbacked);
+}
+
+TEST(GraphBuilder, ControlFlow) {
+  Program p, yes, no, writes, weighs;
+  Tensor flag = p.in("flag", {}, "bool"), x = p.in("x", {4});
+  ASSERT_TRUE(yes.g.output(yes.call("aten.sin.default", {yes.in("a", {4})})));
+  ASSERT_TRUE(no.g.output(no.call("aten.cos.default", {no.in("a", {4})})));
+  auto first = p.g.program(yes.g), second = p.g.program(no.g);
+  ASSERT_TRUE(first && second);
+  auto y = p.g.call("higher_order.cond", {flag, *first, *second, std::vector<Tensor>{x}}, {}, {}, {{"f32", {4}, {}}});
+  ASSERT_TRUE(y) << y.error().to_string();
+  ASSERT_TRUE(p.g.output(y->at(0)));
+  EXPECT_NE(p.text().find("higher_order.cond(%flag, @p, @p_1, [%x]) : f32[4]"), std::string::npos) << p.text();
+  writes.call("aten.relu_.default", {writes.in("a", {4})});
+  ASSERT_FALSE(p.g.program(writes.g).ok());
+  ASSERT_TRUE(weighs.g.output(weighs.weight("w", {4})));
+  ASSERT_FALSE(p.g.program(weighs.g).ok());
+  EXPECT_FALSE(p.g.call("aten.sin.default", {GraphBuilder::Program{7}}).ok());
+}
+
 TEST(GraphBuilder, WrongUseIsSaid) {
   Program p;
   Tensor x = p.in("x", {4});
