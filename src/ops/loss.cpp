@@ -31,7 +31,7 @@ void add_elementwise(OpTable& ops) {
          ExprId d = m.b.sub(x[0], x[1]);
          return m.b.mul(d, d);
        }},
-      {"l1_loss", "(f32[4,5], f32[4,5])",
+      {"l1_loss", "(c64[4,5], c64[4,5])",
        [absolute](const MapCall& m, const Args& x) { return absolute(m, m.b.sub(x[0], x[1])); }},
       // |d| < beta ? d^2 / (2 beta) : |d| - beta / 2
       {"smooth_l1_loss", "(f32[4,5], f32[4,5], 2, 0.5)",
@@ -54,15 +54,17 @@ void add_elementwise(OpTable& ops) {
   };
   for (const Row& row : rows) {
     std::string name = format("aten.{}.default", row.name);
+    const Out out = name == "aten.l1_loss.default" ? Out::parts : Out::promoted;
     ops.add(name)
-        .infer([](const Call& call) -> Types {
+        .infer([out](const Call& call) -> Types {
           DType dtype = promoted(call, {"self", "target"});
+          if (out == Out::parts) dtype = part_type(dtype);
           TD_TRY(TensorType type, pointwise_type(call, {"self", "target"}, dtype));
           if (call.constant("reduction") != 0) return one(contiguous_type(call, dtype, {}));
           return one(std::move(type));
         })
-        .lower([term = row.term](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
-          TD_TRY(LoopValue terms, mapped({"self", "target"}, Out::promoted, term)(b, call));
+        .lower([out, term = row.term](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+          TD_TRY(LoopValue terms, mapped({"self", "target"}, out, term)(b, call));
           return reduced(b, terms, call.constant("reduction"), terms.dtype);
         })
         .sample(name + row.sample);

@@ -207,21 +207,37 @@ void add_variances(OpTable& ops) {
       bool with_mean = kind.ends_with("_mean"), root = kind.starts_with("std");
       OpRow& row = ops.add(name);
       row.infer([with_mean](const Call& call) -> Types {
-           TensorType type = reduced_type(call, call.type("self").dtype);
-           return with_mean ? std::vector<TensorType>{type, type} : std::vector<TensorType>{type};
+           const DType dtype = call.type("self").dtype;
+           TensorType type = reduced_type(call, part_type(dtype)), mean = reduced_type(call, dtype);
+           return with_mean ? std::vector<TensorType>{type, mean} : std::vector<TensorType>{type};
          })
           .lower_many([with_mean, root](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
             LoopValue x = call.tensor("self");
-            DType compute = accumulate_type(x.dtype);
+            const DType part = part_type(x.dtype), compute = accumulate_type(part);
             Dims dims = reduced_dims(call);
             bool keep = keeps_dims(call);
-            LoopValue mean = mean_over(b, x, dims, true, compute, ".mean");
-            LoopValue squares = squared_deviations(b, x, mean, dims, keep, compute, ".squares");
             LoopBuilder* p = &b;
+            LoopValue mean, squares;
+            if (is_complex(x.dtype)) {
+              // Each part by itself: |x - m|^2 is the sum of theirs.
+              LoopValue re = b.from(part, x.sizes, [=](const Index& i) { return p->pool().real(x.at(i)); });
+              LoopValue im = b.from(part, x.sizes, [=](const Index& i) { return p->pool().imag(x.at(i)); });
+              LoopValue re_mean = mean_over(b, re, dims, true, compute, ".mean_real");
+              LoopValue im_mean = mean_over(b, im, dims, true, compute, ".mean_imag");
+              mean = b.from(x.dtype, re_mean.sizes,
+                            [=](const Index& i) { return p->pool().pair(re_mean.at(i), im_mean.at(i)); });
+              LoopValue across = squared_deviations(b, re, re_mean, dims, keep, compute, ".squares_real");
+              LoopValue up = squared_deviations(b, im, im_mean, dims, keep, compute, ".squares_imag");
+              squares = b.map({across, up}, across.sizes, compute, compute,
+                              [p](const std::vector<ExprId>& v) { return p->add(v[0], v[1]); });
+            } else {
+              mean = mean_over(b, x, dims, true, compute, ".mean");
+              squares = squared_deviations(b, x, mean, dims, keep, compute, ".squares");
+            }
             ExprId n = b.cvt(b.index(count_of(x.sizes, dims)), compute);
             ExprId divisor = b.op(ScalarOp::max,
                                   {b.sub(n, number_expr(b, correction_of(call), compute)), number_expr(b, 0, compute)});
-            LoopValue var = map1(b, squares, compute, x.dtype, [p, divisor, root](ExprId s) {
+            LoopValue var = map1(b, squares, compute, part, [p, divisor, root](ExprId s) {
               ExprId v = p->div(s, divisor);
               return root ? p->op(ScalarOp::sqrt, {v}) : v;
             });
@@ -233,6 +249,7 @@ void add_variances(OpTable& ops) {
       row.sample(name + (f == "correction" ? "(f32[3,4,5], [1, 2], correction=1, keepdim=True)"
                          : f == "default"  ? "(f32[3,4])"
                                            : "(f32[3,4], [1], False)"));
+      if (f == "correction") row.sample(name + "(c64[3,4,5], [1], correction=1)");
     }
 }
 

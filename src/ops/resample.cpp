@@ -15,6 +15,7 @@ struct Resample {
   SymList in, out;
   std::vector<std::optional<double>> factor;  // the caller's scale factor, which then drives the coordinates
   bool align_corners = false;
+  DType type = DType::f32;  // of the coordinates: f64 only for tensors of f64
 };
 
 Result<Resample> resample_of(const Call& call, size_t dims) {
@@ -68,11 +69,12 @@ Types infer_resample(const Call& call, size_t dims) {
 // Source elements for one element of the result.
 ExprId coordinate_scale(LoopBuilder& b, const Resample& r, size_t d) {
   if (r.align_corners) {
-    ExprId top = b.cvt(b.index(r.in[d] - 1), DType::f32), bottom = b.cvt(b.index(sym_max(r.out[d] - 1, 1)), DType::f32);
-    return is_one(r.out[d]) ? b.number(0, DType::f32) : b.div(top, bottom);
+    ExprId top = b.cvt(b.index(r.in[d] - 1), r.type), bottom = b.cvt(b.index(sym_max(r.out[d] - 1, 1)), r.type);
+    return is_one(r.out[d]) ? b.number(0, r.type) : b.div(top, bottom);
   }
-  if (r.factor[d] && *r.factor[d] > 0) return b.number(static_cast<float>(1.0 / *r.factor[d]), DType::f32);
-  return b.div(b.cvt(b.index(r.in[d]), DType::f32), b.cvt(b.index(r.out[d]), DType::f32));
+  if (r.factor[d] && *r.factor[d] > 0)
+    return b.number(r.type == DType::f64 ? 1.0 / *r.factor[d] : static_cast<float>(1.0 / *r.factor[d]), r.type);
+  return b.div(b.cvt(b.index(r.in[d]), r.type), b.cvt(b.index(r.out[d]), r.type));
 }
 
 // The whole factor k for which floor(i * scale) is i // k for every i, so that the index stays plain arithmetic.
@@ -105,10 +107,10 @@ ExprId nearest(LoopBuilder& b, const Resample& r, size_t d, ExprId i, bool exact
 
 // The source coordinate of element i; for linear it does not go below 0.
 ExprId coordinate(LoopBuilder& b, const Resample& r, size_t d, ExprId i, bool cubic) {
-  ExprId at = b.cvt(i, DType::f32), scale = coordinate_scale(b, r, d), half = b.number(0.5, DType::f32);
+  ExprId at = b.cvt(i, r.type), scale = coordinate_scale(b, r, d), half = b.number(0.5, r.type);
   if (r.align_corners) return b.mul(at, scale);
   ExprId source = b.sub(b.mul(b.add(at, half), scale), half);
-  return cubic ? source : b.op(ScalarOp::max, {source, b.number(0, DType::f32)});
+  return cubic ? source : b.op(ScalarOp::max, {source, b.number(0, r.type)});
 }
 
 struct Tap {
@@ -119,14 +121,14 @@ std::vector<Tap> linear_taps(LoopBuilder& b, const Resample& r, size_t d, ExprId
   ExprId source = coordinate(b, r, d, i, false), last = b.index(r.in[d] - 1);
   ExprId low = b.op(ScalarOp::min, {b.cvt(source, DType::i64), last});
   ExprId high = b.op(ScalarOp::min, {b.add(low, int_expr(b, 1)), last});
-  ExprId share = b.sub(source, b.cvt(low, DType::f32));
-  share = b.op(ScalarOp::min, {b.op(ScalarOp::max, {share, b.number(0, DType::f32)}), b.number(1, DType::f32)});
-  return {{low, b.sub(b.number(1, DType::f32), share)}, {high, share}};
+  ExprId share = b.sub(source, b.cvt(low, r.type));
+  share = b.op(ScalarOp::min, {b.op(ScalarOp::max, {share, b.number(0, r.type)}), b.number(1, r.type)});
+  return {{low, b.sub(b.number(1, r.type), share)}, {high, share}};
 }
 
 // Keys' kernel with a = -0.75, taps clamped to the ends.
 std::vector<Tap> cubic_taps(LoopBuilder& b, const Resample& r, size_t d, ExprId i) {
-  auto num = [&](double v) { return b.number(v, DType::f32); };
+  auto num = [&](double v) { return b.number(v, r.type); };
   ExprId source = coordinate(b, r, d, i, true), floor = b.op(ScalarOp::floor, {source});
   ExprId t = b.sub(source, floor), base = b.cvt(floor, DType::i64), last = b.index(r.in[d] - 1);
   double a = -0.75;
@@ -149,7 +151,7 @@ std::vector<Tap> cubic_taps(LoopBuilder& b, const Resample& r, size_t d, ExprId 
 // The weighted sum over the taps of every dim, innermost dim first.
 ExprId blend(LoopBuilder& b, const LoopValue& x, const std::vector<std::vector<Tap>>& taps, Index at, size_t d,
              size_t lead) {
-  if (d == taps.size()) return b.cvt(x.at(at), DType::f32);
+  if (d == taps.size()) return b.cvt(x.at(at), register_type(x.dtype) == DType::f64 ? DType::f64 : DType::f32);
   std::optional<ExprId> total;
   for (const Tap& tap : taps[d]) {
     at[lead + d] = tap.index;
@@ -165,6 +167,8 @@ void add_resample(OpTable& ops, const std::string& name, size_t dims, Method met
       .lower([dims, method](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
         TD_TRY(Resample r, resample_of(call, dims));
         LoopValue x = call.tensor(call.op().ends_with(".vec") ? "input" : "self");
+        // Nearest neighbours are found in f32 for every type.
+        if (x.dtype == DType::f64 && (method == Method::linear || method == Method::cubic)) r.type = DType::f64;
         SymList sizes = x.sizes;
         size_t lead = sizes.size() - dims;
         std::copy(r.out.begin(), r.out.end(), sizes.begin() + static_cast<ptrdiff_t>(lead));
@@ -182,7 +186,8 @@ void add_resample(OpTable& ops, const std::string& name, size_t dims, Method met
           return p->cvt(blend(*p, x, taps, at, 0, lead), x.dtype);
         });
       })
-      .sample("aten." + name + sample);
+      .sample("aten." + name + sample)
+      .sample("aten." + name + replace_all(sample, "f32[", "f64["));
 }
 
 }  // namespace

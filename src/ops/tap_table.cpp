@@ -113,7 +113,9 @@ LoopValue constant_table(LoopBuilder& b, DType dtype, size_t rows, size_t column
 }  // namespace
 
 TapTable tap_table(const Resize& resize, DType type) {
-  const bool wide = register_type(type) == DType::f64;
+  // Nearest neighbours are found in f32 for every type.
+  const bool weighs = resize.method == Method::linear || resize.method == Method::cubic;
+  const bool wide = weighs && register_type(type) == DType::f64;
   if (resize.antialias) return wide ? antialiased<double>(resize) : antialiased<float>(resize);
   return wide ? interpolated<double>(resize) : interpolated<float>(resize);
 }

@@ -55,6 +55,15 @@ class Compile(unittest.TestCase):
         with self.assertRaisesRegex(TypeError, "not a `Mlp`"):
             toroid.compile(model)
 
+    def test_deep_nests_of_bytes(self):
+        # A nest with more than eight variables, of which none may be called as the type `i8`.
+        class Pool(nn.Module):
+            def forward(self, x):
+                return torch.max_pool3d(x, 3, 2, 1)
+
+        x = torch.randint(-100, 100, (1, 2, 3, 6, 5), dtype=torch.int8)
+        self.assertTrue(torch.equal(toroid.compile(exported(Pool(), x))(x), Pool()(x)))
+
     def test_from_a_path(self):
         model, x = Mlp(), torch.randn(2, 8)
         with tempfile.TemporaryDirectory() as folder:

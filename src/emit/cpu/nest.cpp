@@ -154,6 +154,9 @@ std::string NestEmitter::text(const Sym& sym) {
 }
 
 std::string NestEmitter::declare(const Sym& var) {
+  // i8, i16, i32 and i64 are types.
+  while (variable_count_ == 8 || variable_count_ == 16 || variable_count_ == 32 || variable_count_ == 64)
+    ++variable_count_;
   const std::string name = format("i{}", variable_count_++);
   variables_[var.symbol_name()] = name;
   return name;
