@@ -81,7 +81,7 @@ void print_row(const std::string& name, const Json& row) {
 }  // namespace
 
 Outcome bench_command(const BenchArgs& args) {
-  CLI_TRY(Model model, Model::load(args.package, args.model, args.threads));
+  CLI_TRY(Model model, Model::load(args));
   InputArgs input_args = args;
   input_args.random = args.random || args.inputs.empty();
   CLI_TRY(Tensors inputs, make_inputs(model, input_args));

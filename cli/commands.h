@@ -30,6 +30,7 @@ Outcome compile_command(CompileArgs args);
 // Where `run` and `bench` take their inputs from.
 struct InputArgs {
   std::string package, model, inputs;
+  std::vector<std::string> plugins;
   bool random = false;
   uint64_t seed = 0;
   std::vector<std::string> sizes;  // "s0=128"

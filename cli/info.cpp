@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <set>
 
 #include "model.h"
 
@@ -66,6 +67,7 @@ void print_info(const Json& info) {
   std::cout << "weights  " << info["weights"].size() << ", " << amount(info["weights_bytes"]) << "\n";
   std::cout << "code     " << amount(info["code_bytes"]) << "\n";
   std::cout << "kernels  " << info["kernels"] << "\n";
+  for (const Json& op : info["plugin_ops"]) std::cout << "plug-in  " << op.get<std::string>() << "\n";
   for (const char* sum : sums) {
     if (info.contains(sum)) std::cout << sum << "  " << amount(info[sum]) << "\n";
   }
@@ -104,6 +106,12 @@ Outcome info_command(const InfoArgs& args) {
     details.push_back(kernel);
   }
   info["kernel_list"] = details;
+  std::set<std::string> plugin_ops;
+  for (const Json& kernel : kernels)
+    if (const std::string note = kernel.value("note", "");
+        kernel.value("kind", "") == "call" && note.find("::") != note.npos)
+      plugin_ops.insert(note);
+  info["plugin_ops"] = plugin_ops;
   if (args.json) {
     std::cout << info.dump(1) << "\n";
   } else {

@@ -22,6 +22,7 @@ int finish(const Outcome& outcome) {
 void add_input_options(CLI::App& command, InputArgs& args) {
   command.add_option("package", args.package, "a package that `toroid compile` made")->required();
   command.add_option("--model", args.model, "which model, where the package holds several");
+  command.add_option("--plugin", args.plugins, "a shared library with ops that the package calls; may be repeated");
   command.add_option("--inputs", args.inputs, "arg0, arg1, … from a .npz or .safetensors file");
   command.add_flag("--random", args.random, "made-up inputs: floats are normal, integers 0");
   command.add_option("--seed", args.seed, "for --random");
@@ -39,6 +40,7 @@ void add_compile_options(CLI::App& command, CompileArgs& args) {
       ->check(CLI::NonNegativeNumber);
   command.add_option("--jobs", options.jobs, "compiler processes at once")->check(CLI::NonNegativeNumber);
   command.add_option("--model", options.model, "which model, where the archive holds several");
+  command.add_option("--plugin", options.plugins, "a shared library with ops of your own; may be repeated");
   command.add_option("--compiler", options.compiler, "the C++ compiler to use");
   command.add_option("--cache", options.cache_folder, "where compiled pieces are kept");
   command.add_flag("--no-cache", args.no_cache, "keep nothing, reuse nothing");

@@ -23,6 +23,12 @@ Expected<Model> Model::load(const std::string& path, const std::string& model, i
   return Model(handle);
 }
 
+Expected<Model> Model::load(const InputArgs& args) {
+  for (const std::string& plugin : args.plugins)
+    if (int status = toroid_load_plugin(plugin.c_str())) return runtime_error(status);
+  return load(args.package, args.model, args.threads);
+}
+
 std::vector<toroid_slot> Model::inputs() const {
   std::vector<toroid_slot> slots(static_cast<size_t>(toroid_input_count(model_)));
   for (size_t i = 0; i < slots.size(); ++i) {

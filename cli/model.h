@@ -18,6 +18,8 @@ Error runtime_error(int status);
 class Model {
  public:
   static Expected<Model> load(const std::string& path, const std::string& model, int threads, uint32_t flags = 0);
+  // Its plug-ins first.
+  static Expected<Model> load(const InputArgs& args);
   Model(Model&& other) noexcept : model_(other.model_) { other.model_ = nullptr; }
   Model& operator=(Model&&) = delete;
   ~Model() { toroid_unload(model_); }

@@ -6,7 +6,7 @@
 namespace toroid::cli {
 
 Outcome run_command(const RunArgs& args) {
-  CLI_TRY(Model model, Model::load(args.package, args.model, args.threads));
+  CLI_TRY(Model model, Model::load(args));
   CLI_TRY(Tensors inputs, make_inputs(model, args));
   std::vector<toroid_tensor> in = c_tensors(inputs);
   Outputs outputs(static_cast<size_t>(toroid_output_count(model.get())));

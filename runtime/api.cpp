@@ -7,6 +7,7 @@
 #include <string>
 
 #include "model.h"
+#include "plugins.h"
 #include "pool.h"
 #include "toroid/runtime.h"
 
@@ -147,6 +148,14 @@ const char* toroid_dtype_name(int32_t dtype) {
   return name.empty() ? nullptr : name.data();
 }
 int64_t toroid_dtype_bytes(int32_t dtype) { return recipe_dtype_bytes(dtype); }
+
+int toroid_load_plugin(const char* path) {
+  return guarded([&]() -> Outcome<void> {
+    if (!path) return refuse(TOROID_BAD_OPTION, "toroid_load_plugin: a null pointer");
+    RT_CHECK(load_plugin(path));
+    return {};
+  });
+}
 
 int toroid_load(const char* path, const toroid_load_options* options, toroid_model** model) {
   return guarded([&]() -> Outcome<void> {

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "cpu.h"
+#include "plugins.h"
 #include "pool.h"
 #include "strided.h"
 
@@ -234,12 +235,13 @@ Outcome<void> Model::open(const LoadOptions& options) {
   if (info_->major > TD_ABI_MAJOR)
     return refuse(TOROID_UNSUPPORTED, "the model speaks interface ", info_->major, ".", info_->minor,
                   ", this runtime up to ", TD_ABI_MAJOR, ".", TD_ABI_MINOR, " (and later minors)");
-  if (info_->major < TD_ABI_MAJOR || info_->size < sizeof(TdModel))
+  if (info_->major < TD_ABI_MAJOR || info_->size < offsetof(TdModel, plugin_ops))
     return refuse(TOROID_UNSUPPORTED, "the model speaks interface ", info_->major, ".", info_->minor, ", this runtime ",
                   TD_ABI_MAJOR, ".x");
   if (static_cast<uint64_t>(info_->weights_bytes) != package_.weights_bytes().size())
     return refuse(TOROID_BAD_FILE, "the model's code wants ", info_->weights_bytes,
                   " bytes of weights, the package has ", static_cast<uint64_t>(package_.weights_bytes().size()));
+  RT_CHECK(resolve_plugins(*info_));
   RT_TRY(weights_,
          package_.load_weights(static_cast<uint64_t>(info_->mutated_bytes), options.flags & TOROID_LOAD_BORROW));
   return {};

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #define TD_ABI_MAJOR 1
-#define TD_ABI_MINOR 0
+#define TD_ABI_MINOR 1
 
 #ifdef __cplusplus
 extern "C" {
@@ -135,6 +135,10 @@ typedef struct TdModel {
   // JSON text for `toroid info` and `toroid bench`: kernels with their FLOPs and bytes as expressions, memory plan.
   const char* report;
   int64_t mutated_bytes;  // bytes at the start of weights.bin that the model writes (mutated buffers), or 0
+  // Ops of plug-ins that the model calls, NULL-terminated ("my::op"), and where the host puts their kernels when it
+  // loads the model.
+  const char* const* plugin_ops;
+  TdFunction* plugin_functions;
 } TdModel;
 
 // Every model's shared object exports this beside AOTInductor's functions.

@@ -44,6 +44,7 @@ const std::map<std::string, Names> table = {
 const std::map<std::string, Names> runtime_headers = {
     {"model_abi.h", {"emit", "package", "driver", "interp"}},
     {"library.h", {"interp"}},
+    {"plugins.h", {"interp", "ops"}},
     {"recipe.h", {"plan", "emit", "package", "driver"}},
     {"pack.h", {"package", "driver"}},
     {"convert.h", {"package", "driver"}},

@@ -85,6 +85,8 @@ struct CompileOptions {
   int stop_after = 0;
   // Write the package straight to this file: whole or not at all, and not first to memory.
   std::string output;
+  // Shared libraries with ops of the user's own (plugin.h), as load_plugin takes them.
+  std::vector<std::string> plugins;
   // Where the input is a stage text: the archive that its weights' bytes come from.
   std::string weights;
 };
@@ -130,6 +132,9 @@ TOROID_CXX_API std::vector<std::string> stage_names();
 TOROID_CXX_API std::vector<std::string> step_names();
 
 // The ops that have a row; those whose name holds `part`, nearest first, where it is not empty.
+// Adds the ops of a plug-in (plugin.h) to those that this process can compile, as GraphBuilder wants before it meets
+// one.
+TOROID_CXX_API Outcome load_plugin(const std::string& path);
 TOROID_CXX_API std::vector<std::string> op_names(const std::string& part = "");
 
 // What `native` is here, and every target's base name.

@@ -122,6 +122,9 @@ TOROID_API const char* toroid_status_name(int status);
 TOROID_API const char* toroid_dtype_name(int32_t dtype);
 TOROID_API int64_t toroid_dtype_bytes(int32_t dtype);
 
+/* Loads a plug-in (plugin.h) for the packages that call its ops: a path, or a name to look for as the linker does. It
+ * stays until the process ends. */
+TOROID_API int toroid_load_plugin(const char* path);
 /* Loads one model of a package. options may be NULL. */
 TOROID_API int toroid_load(const char* path, const toroid_load_options* options, toroid_model** model);
 /* The same from bytes in memory, which may be freed after the call unless TOROID_LOAD_BORROW is set. */

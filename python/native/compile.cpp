@@ -136,6 +136,8 @@ void bind_compile(nb::module_& module) {
           "path"_a, "Writes the file, whole or not at all.");
   module.def("compile", &compile_with, "source"_a, "options"_a = nb::dict(),
              "Compiles a GraphBuilder or the archive at a path; gives a Package. options: those of option_names().");
+  module.def(
+      "compile_plugin", [](const std::string& path) { done_or_raise(load_plugin(path)); }, "path"_a);
   module.def("option_names", &option_names, "What compile() takes in its options.");
   module.def("op_names", &op_names, "part"_a = "", "The ops that Toroid has code for; those whose name holds `part`.");
   module.def(

@@ -115,6 +115,8 @@ void bind_model(nb::module_& module) {
       .def("set_weights", &set_weights, "weights"_a, "Replaces weights, by the names of the state dict.");
   module.def("load", &load, "source"_a, "model"_a = "", "threads"_a = 0, "verify"_a = false,
              "Loads a package from a path, bytes or a Package.");
+  module.def(
+      "load_plugin", [](const std::string& path) { check(toroid_load_plugin(path.c_str())); }, "path"_a);
   module.def("pool_threads", [] { return toroid_pool_threads(); });
 }
 

@@ -8,7 +8,7 @@
 from ._errors import CompileError, Error, InputError, MissingOp, UnsupportedError
 from ._native import version as _version
 from ._options import Options
-from ._program import Program, Report, compile, load
+from ._program import Program, Report, compile, load, load_plugin
 
 def __getattr__(name: str) -> object:
     # What needs torch is imported at its first use.
@@ -20,4 +20,4 @@ def __getattr__(name: str) -> object:
 
 __version__: str = _version()
 __all__ = ["CompileError", "Error", "InputError", "MissingOp", "Options", "Program", "Report", "UnsupportedError",
-           "__version__", "compile", "explain", "load"]
+           "__version__", "compile", "explain", "load", "load_plugin"]

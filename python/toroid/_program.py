@@ -175,6 +175,12 @@ def _keep_specs(builder: _native.GraphBuilder, in_spec: Any, out_spec: Any) -> N
         builder.call_spec("", "")
 
 
+def load_plugin(path: str | os.PathLike) -> None:
+    """Loads a plug-in with ops of your own (toroid/plugin.h), for compile() and for the packages that call them."""
+    _native.load_plugin(os.fspath(path))
+    _native.compile_plugin(os.fspath(path))
+
+
 def load(path: str | os.PathLike, *, model: str = "", threads: int = 0, verify: bool = False) -> Program:
     """Loads a compiled package; its weights are mapped, not read. verify: hash them against the manifest first."""
     return Program(_native.load(os.fspath(path), model, threads, verify), path=os.fspath(path))

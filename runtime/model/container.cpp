@@ -11,6 +11,7 @@
 #include <random>
 
 #include "../cpu.h"
+#include "../plugins.h"
 #include "toroid/runtime.h"
 
 namespace toroid::model {
@@ -115,6 +116,7 @@ Outcome<std::unique_ptr<Container>> Container::create() {
   if (const char* feature = runtime::missing_feature(this_model.features))
     return refuse(TOROID_UNSUPPORTED, "the package is compiled for ", this_model.target, "; this CPU has no `", feature,
                   "`");
+  RT_CHECK(runtime::resolve_plugins(this_model));
   std::string error;
   const Torch* torch = Torch::find(error);
   if (!torch) return refuse(TOROID_UNSUPPORTED, error);

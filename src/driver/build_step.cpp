@@ -11,6 +11,7 @@
 #include "driver/model_parts.h"
 #include "driver/steps.h"
 #include "driver/weights.h"
+#include "emit/wrapper/calls.h"
 #include "package/package.h"
 
 namespace toroid::driver {
@@ -131,7 +132,8 @@ Result<build::Bytes> run_build(Work& work, const Sources& sources) {
       build.compile({.name = model + "/wrapper", .text = sources.wrapper, .target = work.target, .flags = {"-O1"}}));
   bool library = false;
   each_kernel(sources.plan, sources.kernels, [&](const Kernel& kernel, const emit::KernelSource& source) {
-    if (std::holds_alternative<CallKernel>(kernel.work)) return void(library |= source.bodies.empty());
+    if (auto* call = std::get_if<CallKernel>(&kernel.work))
+      return void(library |= source.bodies.empty() && !emit::is_plugin_op(*call));
     if (!seen.insert(source.symbol).second) return;
     std::string name = format("{}/{}", model, kernel.name);
     needs.push_back(build.compile({.name = name, .text = source.text, .target = work.target, .flags = {}}));

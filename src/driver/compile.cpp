@@ -13,6 +13,7 @@
 #include "driver/pipeline.h"
 #include "driver/steps.h"
 #include "ops/op_table.h"
+#include "ops/plugin.h"
 
 namespace toroid {
 
@@ -172,9 +173,15 @@ Status run_guarded(Work& work, const Input& input, size_t first, size_t last) {
   }
 }
 
+Status add_plugins(const CompileOptions& options) {
+  for (const std::string& path : options.plugins) TD_CHECK_OK(add_plugin(path));
+  return {};
+}
+
 Result<CompileResult> run_stages(const std::string& path, const std::string& from, const std::string& to,
                                  const CompileOptions& options) {
   auto start = std::chrono::steady_clock::now();
+  TD_CHECK_OK(add_plugins(options));
   TD_TRY(Target target, Target::parse(options.target));
   CancelToken cancel = CompileJob::token(options);
   Work work{.options = options, .cancel = cancel, .target = std::move(target), .input = path};
@@ -251,6 +258,13 @@ std::vector<std::string> step_names() {
   std::vector<std::string> names;
   for (const driver::Step& step : driver::steps()) names.emplace_back(step.name);
   return names;
+}
+
+Outcome load_plugin(const std::string& path) {
+  return guarded<Nothing>([&]() -> Result<Nothing> {
+    TD_CHECK_OK(add_plugin(path));
+    return Nothing{};
+  });
 }
 
 std::vector<std::string> op_names(const std::string& part) {

@@ -276,6 +276,7 @@ Status GraphReader::read_node(const Json& node) {
   const std::string op(target.substr(prefix.size()));
   if (op == "higher_order.wrap_with_set_grad_enabled" || op == "higher_order.wrap_with_autocast")
     return read_inlined(op, node, where);
+  if (op == "higher_order.auto_functionalized_v2") return read_functionalized(op, node, where);
   if (is_assertion(op)) return read_assertion(op, node);
   if (is_host_read(op)) return read_host_value(op, node, where);
   bool only_scalars = node["outputs"].size() > 0;

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "library/library.h"
+#include "plugins.h"
 
 namespace toroid {
 namespace {
@@ -45,7 +46,10 @@ TdView view_of(InterpTensor& tensor, bool pairs, std::vector<int64_t>& strides) 
 }
 
 Result<Tensors> call_function(const Loops& loops, const LoopCall& call, Tensors operands, const Evaluator& evaluator) {
-  const TdFunction function = runtime::find_library_function(call.function);
+  TdFunction function = runtime::find_library_function(call.function);
+  if (!function)
+    if (auto op = runtime::find_plugin_op(call.function); op && *op)
+      function = reinterpret_cast<TdFunction>((*op)->table.kernel);
   if (!function) return fail(Kind::unsupported, "the interpreter has no function `{}`", call.function);
   Tensors results;
   for (TensorId id : call.results) {

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "ops/linalg.h"
+#include "ops/plugin.h"
 #include "ops/quantized.h"
 #include "ops/rules.h"
 
@@ -249,7 +250,7 @@ OpRow& OpTable::add(std::string name) {
 
 const OpRow* OpTable::find(std::string_view name) const {
   auto at = rows_.find(std::string(name));
-  return at == rows_.end() ? nullptr : at->second.get();
+  return at == rows_.end() ? find_plugin_row(name) : at->second.get();
 }
 
 std::vector<std::string> OpTable::names() const { return like(""); }

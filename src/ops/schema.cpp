@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "base/check.h"
+#include "ops/plugin.h"
 
 // The data file as bytes of the library. CMake names it; a build by hand runs in the repository root.
 #ifndef TOROID_SCHEMA_FILE
@@ -364,12 +365,16 @@ Result<Schema> parse_schema(std::string_view line) {
   return schema;
 }
 
-const Schema* find_schema(std::string_view name) { return SchemaFile::instance().find(name); }
+const Schema* find_schema(std::string_view name) {
+  const Schema* schema = SchemaFile::instance().find(name);
+  return schema ? schema : find_plugin_schema(name);
+}
 
 std::optional<std::string> functional_name(std::string_view name) {
   if (auto found = renamed.find(name); found != renamed.end()) return std::string(found->second);
   const Schema* schema = find_schema(name);
   if (!schema || !schema->mutates()) return std::nullopt;
+  if (std::string twin = format("{}.functional", name); find_plugin_schema(twin)) return twin;
   size_t dot = name.rfind('.');
   std::string op(name.substr(0, dot)), overload(name.substr(dot + 1));
   bool is_out = std::any_of(schema->args.begin(), schema->args.end(),

@@ -27,7 +27,7 @@ class CallText {
     line(format("    const i64 attributes[] = {{{}0}};", attributes));
     line(format("    const TdCall call = {{sizeof(TdCall), inputs, outputs, attributes, {}, {}, {}, table, host, e}};",
                 call_.operands.size(), call_.results.size(), call_.attributes.size()));
-    line(format("    if (int32_t bad = td_call_{}(&call)) return bad;", call_.function));
+    line(format("    if (int32_t bad = {}(&call)) return bad;", context_.callee(call_.function)));
   }
 
   void control_lines() {
@@ -167,6 +167,8 @@ class CallText {
 bool is_control_flow(const CallKernel& call) {
   return call.function == "cond" || call.function == "while" || call.function == "scan";
 }
+
+bool is_plugin_op(const CallKernel& call) { return call.function.find("::") != std::string::npos; }
 
 void write_call(const CallContext& context, size_t k) {
   CallText text(context, k);

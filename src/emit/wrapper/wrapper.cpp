@@ -71,6 +71,7 @@ class Wrapper {
     out_ = std::string(head) + abi_text + helpers + "\n";
     std::set<std::string> declared;
     declare_kernels(plan_, kernels_, declared);
+    line(format("static TdFunction plugin_functions[{}];", plugin_ops_.size() + 1));
     for (const Device& device : plan_.streams) declare_device(device);
     TD_CHECK_OK(check_function());
     TD_CHECK_OK(run_function());
@@ -84,8 +85,12 @@ class Wrapper {
     for (size_t k = 0; k < kernels.size(); ++k) {
       const Kernel& kernel = plan.schedule.kernels[k];
       if (auto* call = std::get_if<CallKernel>(&kernel.work)) {
-        if (!is_control_flow(*call) && declared.insert(call->function).second)
+        if (is_plugin_op(*call)) {
+          if (std::ranges::find(plugin_ops_, call->function) == plugin_ops_.end())
+            plugin_ops_.push_back(call->function);
+        } else if (!is_control_flow(*call) && declared.insert(call->function).second) {
           line(format("extern \"C\" int32_t td_call_{}(const TdCall* call);", call->function));
+        }
         for (size_t b = 0; b < kernels[k].bodies.size(); ++b)
           declare_kernels(plan.bodies.at(static_cast<int32_t>(k))[b], kernels[k].bodies[b], declared);
       } else if (is_host(kernel.device) && declared.insert(kernels[k].symbol).second) {
@@ -544,11 +549,16 @@ class Wrapper {
     return "{" + text + "0}";
   }
 
+  std::string callee(const std::string& function) const {
+    const auto op = std::ranges::find(plugin_ops_, function);
+    return op == plugin_ops_.end() ? "td_call_" + function : format("plugin_functions[{}]", op - plugin_ops_.begin());
+  }
   void call_lines(size_t k, int mark) {
     line("  {");
     line(format("    if (table->mark) table->mark(host, {}, 0);", mark));
     const CallContext context{
         plan_, [this](std::string_view text) { line(text); }, [this](BufferId id) { return pointer(id); },
+        [this](const std::string& function) { return callee(function); },
         [&](size_t body, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs,
             const std::string& arena) { body_lines(k, body, inputs, outputs, arena); }};
     write_call(context, k);
@@ -561,6 +571,7 @@ class Wrapper {
     const std::string prefix = format("{}_b{}_", replace_all(schedule_.kernels[k].name, ".", "_"), b);
     Wrapper body(plan_.bodies.at(static_cast<int32_t>(k))[b], kernels_[k].bodies[b], options_, prefix, next_mark_);
     body.out_.swap(out_);
+    body.plugin_ops_ = plugin_ops_;
     body.line("    {");
     for (size_t i = 0; i < inputs.size(); ++i)
       body.line(format("  char* const {0}x{1} = {2}; (void){0}x{1};", prefix, i, inputs[i]));
@@ -669,6 +680,9 @@ class Wrapper {
     line("  {0, 0, 0, 0, 0}};\nstatic const char* const features[] = {");
     for (const std::string& feature : options_.features) line(format("  {},", c_string(feature)));
     line("  0};");
+    line("static const char* const plugin_ops[] = {");
+    for (const std::string& op : plugin_ops_) line(format("  {},", c_string(op)));
+    line("  0};");
     line("extern \"C\" const TdModel toroid_model = {");
     line(format("  sizeof(TdModel), TD_ABI_MAJOR, TD_ABI_MINOR, {}, {}, features,", c_string(loops_.name),
                 c_string(options_.target)));
@@ -676,7 +690,8 @@ class Wrapper {
     line(format("  {}, {}, {}, {}, inputs, outputs, weights_table, {},", slots_.size(), results_.size(),
                 loops_.weights.size(), loops_.symbols.size(), plan_.weights_bytes));
     line(format("  {},\n  {}, check_inputs, run_model,", c_string(options_.recipes), options_.threads));
-    line(format("  {},\n  {}}};", c_string(report_json(plan_, kernels_)), plan_.mutated_bytes));
+    line(format("  {},\n  {}, plugin_ops, plugin_functions}};", c_string(report_json(plan_, kernels_)),
+                plan_.mutated_bytes));
   }
 
   const Plan& plan_;
@@ -684,6 +699,7 @@ class Wrapper {
   const Loops& loops_;
   const std::vector<KernelSource>& kernels_;
   const WrapperOptions& options_;
+  std::vector<std::string> plugin_ops_;
   std::string prefix_;  // of the names of a program that a call runs
   int next_mark_ = 0;   // the next kernel's number in the report
   std::set<std::string> read_symbols_;
