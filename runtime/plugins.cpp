@@ -105,8 +105,8 @@ Outcome<const PluginOp*> find_plugin_op(std::string_view name) {
 }
 
 Outcome<void> resolve_plugins(const TdModel& model) {
-  // Models of minor 0 have none.
-  if (model.size < offsetof(TdModel, plugin_functions) + sizeof(model.plugin_functions)) return {};
+  // Models of minor 0, and those that C writes by hand, have none.
+  if (model.size < offsetof(TdModel, plugin_functions) + sizeof(model.plugin_functions) || !model.plugin_ops) return {};
   std::string missing;
   for (int32_t i = 0; model.plugin_ops[i]; ++i) {
     RT_TRY(const PluginOp* op, find_plugin_op(model.plugin_ops[i]));

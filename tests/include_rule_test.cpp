@@ -55,7 +55,7 @@ const std::map<std::string, Names> runtime_headers = {
 // Libraries, by the beginning of the name in <>, and the folders that may know them.
 const std::map<std::string, Names> libraries = {
     {"fmt/", {"base"}},
-    {"xxhash.h", {"base", "package", "runtime"}},
+    {"xxhash.h", {"base", "package", "runtime", "python"}},
     {"simdjson.h", {"import"}},
     {"minizip/", {"import", "package", "cli"}},
     {"zlib.h", {"import", "package", "cli"}},

@@ -2,6 +2,7 @@
 // Linked into every model. Functions return 0, or 1 and leave a text for AOTInductorGetLastError.
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <string>
@@ -49,13 +50,16 @@ Outcome<void> check_device(const char* device) {
 }
 
 int32_t create(void** out, const char* device) {
-  return guarded([&]() -> Outcome<void> {
+  const int32_t status = guarded([&]() -> Outcome<void> {
     *out = nullptr;
     RT_CHECK(check_device(device));
     RT_TRY(auto container, Container::create());
     *out = container.release();
     return {};
   });
+  // PyTorch asks for no text when a model cannot be made.
+  if (status != 0) std::fprintf(stderr, "error: unsupported: %s\n", last_error);
+  return status;
 }
 
 std::vector<Container::Update> updates_of(const Map* map) {

@@ -64,8 +64,6 @@ CASES = {
     "pdist": (lambda a: F.pdist(a), x(5, 3)),
     "bilinear_form": (lambda a, b, w: F.bilinear(a, b, w), x(4, 3), x(4, 5), x(2, 3, 5)),
     "multi_margin": (lambda a: F.multi_margin_loss(a, torch.tensor([1, 0, 3]), p=2, margin=0.7), x(3, 4)),
-    "multilabel_margin": (
-        lambda a: F.multilabel_margin_loss(a, torch.tensor([[1, 3, -1, -1], [0, 2, 3, -1]])), x(2, 4)),
     "embedding_bag_sum": (lambda w: F.embedding_bag(BAG[0], w, BAG[1], mode="sum"), x(5, 4)),
     "embedding_bag_mean": (lambda w: F.embedding_bag(BAG[0], w, BAG[1], mode="mean", padding_idx=2), x(5, 4)),
     "embedding_bag_max": (lambda w: F.embedding_bag(BAG[0], w, BAG[1], mode="max"), x(5, 4)),

@@ -85,7 +85,7 @@ static int32_t run(const TdHost* t, void* host, char* w, const TdView* in, TdErr
 
 extern "C" __attribute__((visibility("hidden"))) const TdModel toroid_model = {
     sizeof(TdModel), TD_ABI_MAJOR, TD_ABI_MINOR, "NAME", "x86-64", features, IN_SPEC, OUT_SPEC, 1, 1, 4, 1, inputs, outputs,
-    weights, 4480, RECIPES, 0, check, run, "{\"kernels\": []}", MUTATES ? 4096 : 0};
+    weights, 4480, RECIPES, 0, check, run, "{\"kernels\": []}", MUTATES ? 4096 : 0, nullptr, nullptr};
 )";
 
 constexpr const char* in_spec =
