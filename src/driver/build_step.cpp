@@ -103,16 +103,6 @@ std::string signature_json(const Loops& loops) {
 // "g++ (Debian 12.2.0-14) 12.2.0": what `--version` says first.
 std::string compiler_text(const Compiler& compiler) { return compiler.version; }
 
-// The kernels of a program and of those that its calls run.
-template <class F>
-void each_kernel(const Plan& plan, const std::vector<emit::KernelSource>& sources, F visit) {
-  for (size_t k = 0; k < sources.size(); ++k) {
-    visit(plan.schedule.kernels[k], sources[k]);
-    for (size_t b = 0; b < sources[k].bodies.size(); ++b)
-      each_kernel(plan.bodies.at(static_cast<int32_t>(k))[b], sources[k].bodies[b], visit);
-  }
-}
-
 Result<build::Bytes> run_build(Work& work, const Sources& sources) {
   std::string failed = work.options.temporary_folder + "/toroid-failed-compile";
   auto tools = build::make_tools(*work.compiler, {.reproducer_folder = failed});
@@ -131,7 +121,7 @@ Result<build::Bytes> run_build(Work& work, const Sources& sources) {
   needs.push_back(
       build.compile({.name = model + "/wrapper", .text = sources.wrapper, .target = work.target, .flags = {"-O1"}}));
   bool library = false;
-  each_kernel(sources.plan, sources.kernels, [&](const Kernel& kernel, const emit::KernelSource& source) {
+  emit::each_kernel(sources.plan, sources.kernels, [&](const Kernel& kernel, const emit::KernelSource& source) {
     if (auto* call = std::get_if<CallKernel>(&kernel.work))
       return void(library |= source.bodies.empty() && !emit::is_plugin_op(*call));
     if (!seen.insert(source.symbol).second) return;

@@ -206,6 +206,7 @@ Result<CompileResult> run_stages(const std::string& path, const std::string& fro
 
 Result<Package> compile_builder(const GraphBuilder& builder, const CompileOptions& options) {
   auto start = std::chrono::steady_clock::now();
+  TD_CHECK_OK(add_plugins(options));
   TD_TRY(Target target, Target::parse(options.target));
   CancelToken cancel = CompileJob::token(options);
   Work work{.options = options, .cancel = cancel, .target = std::move(target)};

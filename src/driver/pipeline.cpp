@@ -71,16 +71,6 @@ void verify(const Product& product) {
   if (auto loops = std::get_if<Loops>(&product)) verify_loops(*loops);
 }
 
-Status dump_kernels(const std::string& path, const Plan& plan, const std::vector<emit::KernelSource>& sources) {
-  for (size_t k = 0; k < sources.size(); ++k) {
-    if (!sources[k].text.empty())
-      TD_CHECK_OK(write_file_atomic(format("{}/{}.cpp", path, plan.schedule.kernels[k].name), sources[k].text));
-    for (size_t b = 0; b < sources[k].bodies.size(); ++b)
-      TD_CHECK_OK(dump_kernels(path, plan.bodies.at(static_cast<int32_t>(k))[b], sources[k].bodies[b]));
-  }
-  return {};
-}
-
 // 03-fold.loops; sources are a folder of files, 06-emit/.
 Status dump(const Work& work, size_t number, std::string_view step) {
   if (work.options.dump_folder.empty()) return {};
@@ -88,7 +78,12 @@ Status dump(const Work& work, size_t number, std::string_view step) {
   if (auto sources = std::get_if<Sources>(&work.product)) {
     TD_CHECK_OK(make_dirs(path));
     TD_CHECK_OK(write_file_atomic(path + "/wrapper.cpp", sources->wrapper));
-    return dump_kernels(path, sources->plan, sources->kernels);
+    Status written;
+    emit::each_kernel(sources->plan, sources->kernels, [&](const Kernel& kernel, const emit::KernelSource& source) {
+      if (written && !source.text.empty())
+        written = write_file_atomic(format("{}/{}.cpp", path, kernel.name), source.text);
+    });
+    return written;
   }
   auto text = print_product(work.product);
   if (!text) return {};

@@ -11,15 +11,10 @@ namespace toroid::driver {
 static std::string print_sources(const Sources& sources) {
   std::string out = format("// ---- wrapper.cpp\n{}", sources.wrapper);
   std::set<std::string> seen;
-  auto kernels = [&](const auto& self, const Plan& plan, const std::vector<emit::KernelSource>& list) -> void {
-    for (size_t k = 0; k < list.size(); ++k) {
-      if (!list[k].text.empty() && seen.insert(list[k].symbol).second)
-        append(out, "\n// ---- {}.cpp\n{}", plan.schedule.kernels[k].name, list[k].text);
-      for (size_t b = 0; b < list[k].bodies.size(); ++b)
-        self(self, plan.bodies.at(static_cast<int32_t>(k))[b], list[k].bodies[b]);
-    }
-  };
-  kernels(kernels, sources.plan, sources.kernels);
+  emit::each_kernel(sources.plan, sources.kernels, [&](const Kernel& kernel, const emit::KernelSource& source) {
+    if (!source.text.empty() && seen.insert(source.symbol).second)
+      append(out, "\n// ---- {}.cpp\n{}", kernel.name, source.text);
+  });
   return out;
 }
 

@@ -1,6 +1,7 @@
 // One tensor: its body becomes a list of nodes, arguments before users, which are evaluated on demand for each element.
 #include "interp/evaluator.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -475,6 +476,19 @@ void Evaluator::compute(TensorId id) {
   set(id, std::move(memory));
 }
 
+InterpTensor copy_out(const Memory& memory) {
+  InterpTensor result{memory.dtype, memory.sizes, {}, {}};
+  const auto bytes = static_cast<size_t>(dtype_bytes(memory.dtype));
+  result.data.resize(static_cast<size_t>(memory.count()) * bytes);
+  std::byte* to = result.data.data();
+  for_each_index(memory.sizes, [&](const std::vector<int64_t>& index) {
+    int64_t offset = 0;
+    for (size_t k = 0; k < index.size(); ++k) offset += index[k] * memory.strides[k];
+    to = std::copy_n(memory.base + offset * static_cast<int64_t>(bytes), bytes, to);
+  });
+  return result;
+}
+
 void Evaluator::run_routine(TensorId id, Memory memory) {
   const LoopTensor& tensor = loops_[id];
   const Expr& call = loops_.pool[tensor.body];
@@ -491,15 +505,7 @@ void Evaluator::run_routine(TensorId id, Memory memory) {
     if (e.kind != ExprKind::load) continue;
     const Memory& from = this->memory(e.tensor);
     if (inputs.empty()) first = from.dtype;
-    const auto bytes = static_cast<size_t>(dtype_bytes(from.dtype));
-    std::vector<std::byte>& to = inputs.emplace_back();
-    to.reserve(static_cast<size_t>(from.count()) * bytes);
-    for_each_index(from.sizes, [&](const std::vector<int64_t>& index) {
-      int64_t offset = 0;
-      for (size_t k = 0; k < index.size(); ++k) offset += index[k] * from.strides[k];
-      const std::byte* at = from.base + offset * static_cast<int64_t>(bytes);
-      to.insert(to.end(), at, at + bytes);
-    });
+    inputs.push_back(copy_out(from).data);
   }
   RoutineFunction function = routine_function(call.local, first);
   TD_CHECK(function && !integers.empty(), "`%{}`: no routine {} of {}", tensor.name, routine_name(call.local),

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "interp/interp.h"
 #include "loop/loops.h"
 #include "loop/scalar.h"
 
@@ -18,6 +19,9 @@ struct Memory {
   std::shared_ptr<const void> owner;
   int64_t count() const;
 };
+
+// Its elements, row-major.
+InterpTensor copy_out(const Memory& memory);
 
 // Thrown inside the evaluator when data is at fault (an index out of range, a division by zero); never leaves this
 // folder.

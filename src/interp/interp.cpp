@@ -40,19 +40,6 @@ Result<std::vector<InterpTensor>> run_solved(const Loops& loops, const std::vect
                                              const std::map<std::string, int64_t>& solved,
                                              const InterpOptions& options);
 
-InterpTensor copy_out(const Memory& memory) {
-  InterpTensor result{memory.dtype, memory.sizes, {}, {}};
-  const auto bytes = static_cast<size_t>(dtype_bytes(memory.dtype));
-  result.data.resize(static_cast<size_t>(memory.count()) * bytes);
-  std::byte* to = result.data.data();
-  for_each_index(memory.sizes, [&](const std::vector<int64_t>& index) {
-    int64_t offset = 0;
-    for (size_t k = 0; k < index.size(); ++k) offset += index[k] * memory.strides[k];
-    to = std::copy_n(memory.base + offset * static_cast<int64_t>(bytes), bytes, to);
-  });
-  return result;
-}
-
 // In exact runs floats leave as f64 whatever they were stored as.
 InterpTensor widen(InterpTensor tensor) {
   if (!is_float(tensor.dtype) || tensor.dtype == DType::f64) return tensor;

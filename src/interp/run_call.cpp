@@ -14,8 +14,8 @@ namespace {
 using Tensors = std::vector<InterpTensor>;
 
 int64_t bits_of(const Sym& attribute, const std::map<std::string, int64_t>& symbols) {
-  const bool real = attribute.kind() == SymKind::call && attribute.function().starts_with("float:");
-  return real ? std::bit_cast<int64_t>(evaluate_float(attribute, symbols)) : evaluate(attribute, symbols);
+  return is_float_sym(attribute) ? std::bit_cast<int64_t>(evaluate_float(attribute, symbols))
+                                 : evaluate(attribute, symbols);
 }
 
 // Memory that lives as long as one call.

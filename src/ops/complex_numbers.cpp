@@ -66,12 +66,7 @@ void add_parts(OpTable& ops) {
         .sample(imaginary ? "aten.imag.default(c64[4])" : "aten.real.default(c64[4])");
   for (const char* name : {"_conj", "conj", "_conj_physical", "conj_physical"}) {
     OpRow& row = lowered(ops, format("{}.default", name), [](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
-      LoopValue x = call.tensor("self");
-      if (!is_complex(x.dtype)) return Values{x};
-      LoopBuilder* p = &b;
-      return Values{each(b, x, x.dtype, [p](ExprId z) {
-        return p->pool().pair(p->pool().real(z), p->op(ScalarOp::neg, {p->pool().imag(z)}));
-      })};
+      return Values{b.conjugate(call.tensor("self"))};
     });
     if (std::string(name).find("physical") == std::string::npos) row.view();
     row.sample(format("aten.{}.default(c64[4,5])", name));

@@ -13,8 +13,6 @@ namespace {
 
 using Values = std::vector<LoopValue>;
 using Args = std::vector<ExprId>;
-size_t at(int64_t dim) { return static_cast<size_t>(dim); }
-
 void add_flat_writes(OpTable& ops) {
   lowered(ops, "put.default",
           [](LoopBuilder& b, const LowerCall& call) -> Result<Values> {

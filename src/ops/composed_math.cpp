@@ -12,8 +12,6 @@ namespace {
 
 using Args = std::vector<ExprId>;
 using Values = std::vector<LoopValue>;
-size_t at(int64_t dim) { return static_cast<size_t>(dim); }
-
 void add_pointwise(OpTable& ops) {
   // 0 below zero (and for NaN), 1 above, `values` at it.
   add_map(ops, "aten.heaviside.default", {"self", "values"}, Out::promoted, [](const MapCall& m, const Args& x) {

@@ -9,8 +9,6 @@ namespace toroid {
 
 namespace {
 
-size_t at(int64_t dim) { return static_cast<size_t>(dim); }
-
 LoopValue part(Compose& c, const LoopValue& x, int64_t dim, const Sym& start, const Sym& end) {
   return c("slice.Tensor", {x, dim, start, end});
 }

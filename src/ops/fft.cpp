@@ -11,26 +11,11 @@ namespace toroid {
 namespace {
 
 using Values = std::vector<LoopValue>;
-size_t at(int64_t dim) { return static_cast<size_t>(dim); }
-
-std::vector<int> last(int64_t rank, int64_t dim) {
-  std::vector<int> order;
-  for (int64_t d = 0; d < rank; ++d)
-    if (d != dim) order.push_back(static_cast<int>(d));
-  order.push_back(static_cast<int>(dim));
-  return order;
-}
-std::vector<int> inverse(const std::vector<int>& order) {
-  std::vector<int> back(order.size());
-  for (size_t i = 0; i < order.size(); ++i) back[static_cast<size_t>(order[i])] = static_cast<int>(i);
-  return back;
-}
-
 // sum over k of x[k] exp(-+2 pi i j k / n) along dim, times scale.
 LoopValue transform(LoopBuilder& b, const LoopValue& x, int64_t dim, bool backwards, double scale) {
   const DType part = part_type(x.dtype);
   if (part != DType::f32 && part != DType::f64) refuse(format("a Fourier transform of {}", dtype_name(x.dtype)));
-  const std::vector<int> order = last(x.rank(), dim);
+  const std::vector<int> order = dim_last(x.rank(), dim);
   LoopValue moved = b.permute(x, order);
   const Sym n = moved.sizes.back();
   LoopBuilder* p = &b;
@@ -52,7 +37,7 @@ LoopValue transform(LoopBuilder& b, const LoopValue& x, int64_t dim, bool backwa
     im.back() = int_expr(*p, 1);
     return p->pool().pair(done.at(re), done.at(im));
   });
-  return b.permute(y, inverse(order));
+  return b.permute(y, inverse_order(order));
 }
 
 LoopValue to_complex(LoopBuilder& b, const LoopValue& x) {

@@ -8,8 +8,6 @@ namespace toroid {
 
 namespace {
 
-size_t at(int64_t dim) { return static_cast<size_t>(dim); }
-
 // ---- cat and stack
 
 // The tensors that count: an empty 1-d one is skipped, as it always was.

@@ -26,15 +26,7 @@ Result<LoopValue> matrix(const LowerCall& call, const char* name) {
 
 LoopValue transposed(LoopBuilder& b, const LoopValue& a) { return b.transpose(a, a.rank() - 2, a.rank() - 1); }
 
-LoopValue conjugated(LoopBuilder& b, const LoopValue& a) {
-  if (!is_complex(a.dtype)) return a;
-  LoopBuilder* p = &b;
-  return b.from(a.dtype, a.sizes, [a, p](const Index& i) {
-    const ExprId z = a.at(i);
-    return p->pool().pair(p->pool().real(z), p->op(ScalarOp::neg, {p->pool().imag(z)}));
-  });
-}
-LoopValue adjoint(LoopBuilder& b, const LoopValue& a) { return transposed(b, conjugated(b, a)); }
+LoopValue adjoint(LoopBuilder& b, const LoopValue& a) { return transposed(b, b.conjugate(a)); }
 
 std::vector<LoopValue> library(LoopBuilder& b, const std::string& function, const std::vector<LoopValue>& operands,
                                SymList attributes, const std::vector<LoopBuilder::CallResult>& results) {
@@ -128,6 +120,16 @@ LoopValue permutation_matrix(LoopBuilder& b, const LoopValue& order, const Sym& 
   });
 }
 
+// The unknowns of stacked systems whose right-hand sides are columns, their stacks broadcast.
+Types solved_type(const Call& call, const char* matrix, const char* right) {
+  const TensorType &a = call.type(matrix), &y = call.type(right);
+  TD_TRY(SymList batch, broadcast_sizes(batch_of(a.sizes), batch_of(y.sizes)));
+  return one(typed(call, a.dtype, with(batch, {rows_of(y.sizes), columns_of(y.sizes)})));
+}
+LoopValue batched_vector(LoopBuilder& b, const LoopValue& v, const SymList& batch) {
+  return b.broadcast(v, with(batch, {v.sizes.back()}));
+}
+
 // A right-hand side that is a vector for each matrix.
 bool is_vector(const TensorType& a, const TensorType& right) {
   if (right.rank() == 1) return true;
@@ -157,12 +159,7 @@ void add_cholesky(OpTable& ops) {
         });
   }
   add(
-      ops, "cholesky_solve.default",
-      [](const Call& call) -> Types {
-        const TensorType &x = call.type("self"), &l = call.type("input2");
-        TD_TRY(SymList batch, broadcast_sizes(batch_of(x.sizes), batch_of(l.sizes)));
-        return one(typed(call, x.dtype, with(batch, {rows_of(x.sizes), columns_of(x.sizes)})));
-      },
+      ops, "cholesky_solve.default", [](const Call& call) { return solved_type(call, "input2", "self"); },
       [](LoopBuilder& b, const LowerCall& call) -> Values {
         TD_TRY(LoopValue x, matrix(call, "self"));
         TD_TRY(LoopValue l, matrix(call, "input2"));
@@ -253,36 +250,24 @@ void add_lu(OpTable& ops) {
         return out;
       });
   add(
-      ops, "linalg_lu_solve.default",
-      [](const Call& call) -> Types {
-        const TensorType &lu = call.type("LU"), &right = call.type("B");
-        TD_TRY(SymList batch, broadcast_sizes(batch_of(lu.sizes), batch_of(right.sizes)));
-        return one(typed(call, lu.dtype, with(batch, {rows_of(right.sizes), columns_of(right.sizes)})));
-      },
+      ops, "linalg_lu_solve.default", [](const Call& call) { return solved_type(call, "LU", "B"); },
       [](LoopBuilder& b, const LowerCall& call) -> Values {
         TD_TRY(LoopValue lu, matrix(call, "LU"));
         TD_TRY(LoopValue right, matrix(call, "B"));
         const SymList batch = batch_of(call.result().sizes);
-        LoopValue pivots = call.tensor("pivots");
-        pivots = b.broadcast(pivots, with(batch, {pivots.sizes.back()}));
+        LoopValue pivots = batched_vector(b, call.tensor("pivots"), batch);
         lu = batched(b, lu, batch), right = batched(b, right, batch);
         const bool left = call.flag("left"), adjoint = call.flag("adjoint");
         if (left) return std::vector<LoopValue>{lu_solve(b, lu, pivots, right, adjoint)};
         return std::vector<LoopValue>{linalg::adjoint(b, lu_solve(b, lu, pivots, linalg::adjoint(b, right), !adjoint))};
       });
   add(
-      ops, "lu_solve.default",
-      [](const Call& call) -> Types {
-        const TensorType &right = call.type("self"), &lu = call.type("LU_data");
-        TD_TRY(SymList batch, broadcast_sizes(batch_of(lu.sizes), batch_of(right.sizes)));
-        return one(typed(call, lu.dtype, with(batch, {rows_of(right.sizes), columns_of(right.sizes)})));
-      },
+      ops, "lu_solve.default", [](const Call& call) { return solved_type(call, "LU_data", "self"); },
       [](LoopBuilder& b, const LowerCall& call) -> Values {
         TD_TRY(LoopValue lu, matrix(call, "LU_data"));
         TD_TRY(LoopValue right, matrix(call, "self"));
         const SymList batch = batch_of(call.result().sizes);
-        LoopValue pivots = call.tensor("LU_pivots");
-        pivots = b.broadcast(pivots, with(batch, {pivots.sizes.back()}));
+        LoopValue pivots = batched_vector(b, call.tensor("LU_pivots"), batch);
         return std::vector<LoopValue>{lu_solve(b, batched(b, lu, batch), pivots, batched(b, right, batch), false)};
       });
 }
@@ -322,19 +307,13 @@ void add_ldl(OpTable& ops) {
         {"(f32[2,4,4])"});
   }
   add(
-      ops, "linalg_ldl_solve.default",
-      [](const Call& call) -> Types {
-        const TensorType &ld = call.type("LD"), &right = call.type("B");
-        TD_TRY(SymList batch, broadcast_sizes(batch_of(ld.sizes), batch_of(right.sizes)));
-        return one(typed(call, ld.dtype, with(batch, {rows_of(right.sizes), columns_of(right.sizes)})));
-      },
+      ops, "linalg_ldl_solve.default", [](const Call& call) { return solved_type(call, "LD", "B"); },
       [](LoopBuilder& b, const LowerCall& call) -> Values {
         TD_TRY(LoopValue ld, matrix(call, "LD"));
         TD_TRY(LoopValue right, matrix(call, "B"));
         TD_CHECK_OK(needs_symmetric(call, ld.dtype));
         const SymList batch = batch_of(call.result().sizes);
-        LoopValue pivots = call.tensor("pivots");
-        pivots = b.broadcast(pivots, with(batch, {pivots.sizes.back()}));
+        LoopValue pivots = batched_vector(b, call.tensor("pivots"), batch);
         right = batched(b, right, batch);
         return library(b, "ldl_solve", {batched(b, ld, batch), pivots, right}, {}, {{right.dtype, right.sizes}});
       });
@@ -356,7 +335,7 @@ Result<Solution> solve(LoopBuilder& b, const LowerCall& call, const TensorType& 
   Solution s;
   s.factors = factor_lu(b, a);
   LoopValue lu = batched(b, s.factors.lu, batch);
-  LoopValue pivots = b.broadcast(s.factors.pivots, with(batch, {s.factors.pivots.sizes.back()}));
+  LoopValue pivots = batched_vector(b, s.factors.pivots, batch);
   right = batched(b, right, batch);
   const bool left = call.flag("left") || vector;
   s.result =
@@ -370,8 +349,8 @@ Result<TensorType> solve_type(const Call& call) {
     TD_TRY(SymList batch, broadcast_sizes(batch_of(a.sizes), SymList(right.sizes.begin(), right.sizes.end() - 1)));
     return typed(call, a.dtype, with(batch, {columns_of(a.sizes)}));
   }
-  TD_TRY(SymList batch, broadcast_sizes(batch_of(a.sizes), batch_of(right.sizes)));
-  return typed(call, a.dtype, with(batch, {rows_of(right.sizes), columns_of(right.sizes)}));
+  TD_TRY(std::vector<TensorType> columns, solved_type(call, "A", "B"));
+  return columns[0];
 }
 
 void add_solve(OpTable& ops) {
@@ -421,12 +400,7 @@ void add_solve(OpTable& ops) {
         });
   }
   add(
-      ops, "linalg_solve_triangular.default",
-      [](const Call& call) -> Types {
-        const TensorType &a = call.type("self"), &right = call.type("B");
-        TD_TRY(SymList batch, broadcast_sizes(batch_of(a.sizes), batch_of(right.sizes)));
-        return one(typed(call, a.dtype, with(batch, {rows_of(right.sizes), columns_of(right.sizes)})));
-      },
+      ops, "linalg_solve_triangular.default", [](const Call& call) { return solved_type(call, "self", "B"); },
       [](LoopBuilder& b, const LowerCall& call) -> Values {
         TD_TRY(LoopValue a, matrix(call, "self"));
         TD_TRY(LoopValue right, matrix(call, "B"));
@@ -452,7 +426,7 @@ void add_solve(OpTable& ops) {
         a = batched(b, a, batch), right = batched(b, right, batch);
         // Transposed alone: the library's adjoint of the conjugated matrix.
         const bool turned = call.flag("transpose");
-        LoopValue used = turned ? conjugated(b, a) : a;
+        LoopValue used = turned ? b.conjugate(a) : a;
         return std::vector<LoopValue>{
             solve_triangle(b, used, right, call.flag("upper"), call.flag("unitriangular"), turned), a};
       });

@@ -26,7 +26,6 @@ inline Sym rank_of(const SymList& sizes) { return sym_min(rows_of(sizes), column
 // The argument as a matrix of a type that the library knows: real or complex, f32 or f64.
 Result<LoopValue> matrix(const LowerCall& call, const char* name);
 LoopValue transposed(LoopBuilder& b, const LoopValue& a);
-LoopValue conjugated(LoopBuilder& b, const LoopValue& a);
 // Transposed and conjugated.
 LoopValue adjoint(LoopBuilder& b, const LoopValue& a);
 // A function of runtime/library (linalg.cpp, svd.cpp, spectra.cpp).

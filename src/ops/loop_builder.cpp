@@ -149,6 +149,14 @@ LoopValue LoopBuilder::convert(const LoopValue& x, DType to) {
           }};
 }
 
+LoopValue LoopBuilder::conjugate(const LoopValue& x) {
+  if (!is_complex(x.dtype)) return x;
+  return from(x.dtype, x.sizes, [this, x](const Index& i) {
+    const ExprId z = x.at(i);
+    return pool().pair(pool().real(z), op(ScalarOp::neg, {pool().imag(z)}));
+  });
+}
+
 LoopValue LoopBuilder::permute(const LoopValue& x, const std::vector<int>& order) {
   TD_CHECK(order.size() == x.sizes.size(), "{} dims permute a tensor of rank {}", order.size(), x.rank());
   std::vector<size_t> source;

@@ -50,6 +50,7 @@ class LoopBuilder {
   // One element for each index, all inputs broadcast to `sizes` first and converted to register_type(compute).
   LoopValue map(const std::vector<LoopValue>& inputs, const SymList& sizes, DType compute, DType result,
                 std::function<ExprId(const std::vector<ExprId>&)> f);
+  LoopValue conjugate(const LoopValue& x);          // a real one as it is
   LoopValue convert(const LoopValue& x, DType to);  // as Tensor.to: rounds to a low-precision type here
 
   // Views.

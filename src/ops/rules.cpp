@@ -170,27 +170,6 @@ OpRow& add_map(OpTable& ops, const std::string& name, std::vector<std::string> a
 
 // -------------------------------------------------------------------------------------------------- expressions
 
-bool is_float_sym(const Sym& a) {
-  if (a.is_constant() || a.is_symbol()) return false;
-  switch (a.kind()) {
-    case SymKind::call: {
-      const std::string& f = a.function();
-      return f != "to_int" && f != "floor_to_int" && f != "ceil_to_int" && f != "round_to_int" &&
-             !f.starts_with("bit_") && !f.starts_with("shift_") && f != "pow";
-    }
-    case SymKind::sum: {
-      for (const Sym::Term& term : a.terms())
-        for (const Sym& atom : term.atoms)
-          if (is_float_sym(atom)) return true;
-      return false;
-    }
-    case SymKind::min:
-    case SymKind::max: return is_float_sym(a.args()[0]) || is_float_sym(a.args()[1]);
-    case SymKind::choose: return is_float_sym(a.args()[1]) || is_float_sym(a.args()[2]);
-    default: return false;
-  }
-}
-
 ExprId sym_expr(LoopBuilder& b, const Sym& a) {
   if (!is_float_sym(a)) return b.cvt(b.index(a), DType::f64);
   std::set<std::string> names;

@@ -73,8 +73,12 @@ LowerOne mapped(std::vector<std::string> args, Out out, MapRule f, bool round_nu
 OpRow& add_map(OpTable& ops, const std::string& name, std::vector<std::string> args, Out out, MapRule f,
                bool round_numbers = false);
 
+// ---- orders of dims
+inline size_t at(int64_t dim) { return static_cast<size_t>(dim); }
+std::vector<int> dim_last(int64_t rank, int64_t dim);           // the others in their order, then dim
+std::vector<int> inverse_order(const std::vector<int>& order);  // what undoes the permutation
+
 // ---- expressions
-bool is_float_sym(const Sym& a);                // a symbolic float (a call over doubles)
 ExprId sym_expr(LoopBuilder& b, const Sym& a);  // a symbolic float as an f64 expression
 ExprId number_expr(LoopBuilder& b, double value, DType dtype);
 ExprId truth(LoopBuilder& b, ExprId x);      // x != 0 as bool; NaN is true

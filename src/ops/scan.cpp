@@ -8,20 +8,14 @@ namespace toroid {
 namespace {
 
 using Values = std::vector<LoopValue>;
-size_t at(int64_t dim) { return static_cast<size_t>(dim); }
-
 // Runs a routine along dim; what it gives stands where the line stood.
 LoopValue along(LoopBuilder& b, const LoopValue& x, int64_t dim, const char* routine, DType result,
                 std::optional<Sym> extra = std::nullopt) {
-  std::vector<int> order, back(at(x.rank()));
-  for (int64_t d = 0; d < x.rank(); ++d)
-    if (d != dim) order.push_back(static_cast<int>(d));
-  order.push_back(static_cast<int>(dim));
-  for (size_t i = 0; i < order.size(); ++i) back[static_cast<size_t>(order[i])] = static_cast<int>(i);
+  const std::vector<int> order = dim_last(x.rank(), dim);
   LoopValue moved = b.permute(is_low_precision(x.dtype) ? b.convert(x, DType::f32) : x, order);
   SymList integers{product(SymList(moved.sizes.begin(), moved.sizes.end() - 1)), moved.sizes.back()};
   if (extra) integers.push_back(*extra);
-  return b.permute(b.routine(routine, result, moved.sizes, {moved}, integers, {}, ".run"), back);
+  return b.permute(b.routine(routine, result, moved.sizes, {moved}, integers, {}, ".run"), inverse_order(order));
 }
 
 void add_running(OpTable& ops) {

@@ -10,8 +10,6 @@ namespace toroid {
 
 namespace {
 
-size_t at(int64_t dim) { return static_cast<size_t>(dim); }
-
 TensorType like_self(const Call& call) {
   const TensorType& x = call.type("self");
   return {x.dtype, x.sizes, preserved_strides(x), x.device};
@@ -236,20 +234,21 @@ struct Lines {
   std::vector<int> order, back;
   SymList moved;  // the sizes in that order
   Sym rows = 1;
-};
-Lines lines_of(const SymList& sizes, size_t dim) {
-  Lines l;
-  for (size_t d = 0; d < sizes.size(); ++d)
-    if (d != dim) l.order.push_back(static_cast<int>(d));
-  l.order.push_back(static_cast<int>(dim));
-  l.back.resize(l.order.size());
-  for (size_t i = 0; i < l.order.size(); ++i) {
-    l.back[static_cast<size_t>(l.order[i])] = static_cast<int>(i);
-    l.moved.push_back(sizes[static_cast<size_t>(l.order[i])]);
+
+  Lines(const SymList& sizes, size_t dim)
+      : order(dim_last(static_cast<int64_t>(sizes.size()), static_cast<int64_t>(dim))), back(inverse_order(order)) {
+    for (int d : order) moved.push_back(sizes[at(d)]);
+    rows = product(SymList(moved.begin(), moved.end() - 1));
   }
-  for (size_t i = 0; i + 1 < l.moved.size(); ++i) l.rows *= l.moved[i];
-  return l;
-}
+  // x's own index of a line's number and a place in it.
+  Index whole_index(LoopBuilder& b, const Index& i) const {
+    Index line = b.unflatten(i[0], SymList(moved.begin(), moved.end() - 1));
+    line.push_back(i[1]);
+    Index whole(line.size());
+    for (size_t d = 0; d < line.size(); ++d) whole[at(order[d])] = line[d];
+    return whole;
+  }
+};
 
 Result<Join> join_of(const Call& call, const std::string& how) {
   if (how == "sum" || how == "add" || how == "mean") return Join::add;
@@ -269,6 +268,30 @@ LoopValue averaged(LoopBuilder& b, const LoopValue& sum, const LoopValue& count,
   });
 }
 
+struct Joining {
+  Join join;
+  bool mean = false, include = true;  // include: what was there takes part
+};
+using Element = std::function<ExprId(const Index&)>;
+
+// x with k values for each of its lines joined to the elements at their places.
+LoopValue joined(LoopBuilder& b, const LoopValue& x, const Lines& l, const Joining& how, const Sym& k,
+                 const Element& place, const Element& value) {
+  const DType type = register_type(x.dtype);
+  auto written = [&](const LoopValue& base, const Element& what, Join join, bool include, const char* suffix) {
+    LoopValue lines = b.reshape(b.permute(base, l.order), {l.rows, l.moved.back()});
+    LoopValue y = scattered(b, lines, {l.rows, k}, place, what, join, include, suffix);
+    return b.permute(b.reshape(y, l.moved), l.back);
+  };
+  LoopValue y = written(how.mean ? b.convert(x, type) : x, value, how.join, how.include, ".written");
+  if (!how.mean) return y;
+  LoopBuilder* p = &b;
+  LoopValue first = b.full(x.sizes, number_expr(b, how.include ? 1 : 0, type), type);
+  LoopValue count = written(
+      first, [=](const Index&) { return number_expr(*p, 1, type); }, Join::add, true, ".count");
+  return averaged(b, y, count, x.dtype);
+}
+
 // scatter along dim: position j of index writes element index[…j…] of its line.
 void add_scatters(OpTable& ops) {
   struct Row {
@@ -286,7 +309,6 @@ void add_scatters(OpTable& ops) {
         })
         .lower([row](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
           LoopValue x = call.tensor("self"), index = call.tensor("index");
-          const DType result = x.dtype;
           LoopBuilder* p = &b;
           std::optional<LoopValue> source;
           if (is_tensor(call, "src")) source = b.convert(call.tensor("src"), x.dtype);
@@ -303,17 +325,8 @@ void add_scatters(OpTable& ops) {
           TD_TRY(const Join join, how.empty() ? Result<Join>(Join::set) : join_of(call, how));
           const bool include = call.schema().find_arg("include_self") < 0 || call.flag("include_self");
           // The index may be smaller than self: its own lines only.
-          const Lines l = lines_of(x.sizes, dim);
+          const Lines l(x.sizes, dim);
           const Sym n = x.sizes[dim], k = index.sizes[dim];
-          SymList outer = l.moved;
-          outer.pop_back();
-          auto where = [=](const Index& i) {
-            Index row = p->unflatten(i[0], outer);
-            row.push_back(i[1]);
-            Index xi(row.size());
-            for (size_t d = 0; d < row.size(); ++d) xi[static_cast<size_t>(l.order[d])] = row[d];
-            return xi;
-          };
           auto inside = [=](const Index& xi) {
             std::vector<ExprId> conditions;
             for (size_t d = 0; d < xi.size(); ++d)
@@ -322,26 +335,15 @@ void add_scatters(OpTable& ops) {
             return all_of(*p, conditions);
           };
           auto place = [=](const Index& i) {
-            const Index xi = where(i);
+            const Index xi = l.whole_index(*p, i);
             return p->where(inside(xi), checked_index(*p, index.at(xi), n), int_expr(*p, -1));
           };
           const DType type = register_type(x.dtype);
           auto value = [=](const Index& i) {
-            const Index xi = where(i);
+            const Index xi = l.whole_index(*p, i);
             return p->where(inside(xi), p->cvt(src.at(xi), type), number_expr(*p, 0, type));
           };
-          auto written = [&](const LoopValue& base, auto what, Join by, bool own, const char* suffix) {
-            LoopValue lines = b.reshape(b.permute(base, l.order), {l.rows, n});
-            LoopValue y = scattered(b, lines, {l.rows, k}, place, what, by, own, suffix);
-            return b.permute(b.reshape(y, l.moved), l.back);
-          };
-          LoopValue y = written(how == "mean" ? b.convert(x, type) : x, value, join, include, ".written");
-          if (how == "mean") {
-            LoopValue first = b.full(x.sizes, number_expr(b, include ? 1 : 0, type), type);
-            LoopValue count = written(
-                first, [=](const Index&) { return number_expr(*p, 1, type); }, Join::add, true, ".count");
-            y = averaged(b, y, count, result);
-          }
+          LoopValue y = joined(b, x, l, {join, how == "mean", include}, k, place, value);
           return scalar ? b.squeeze(y, 0) : y;
         })
         .sample(format("aten.{}{}", row.name, row.sample));
@@ -367,7 +369,7 @@ void add_slice_writes(OpTable& ops) {
         })
         .lower([row](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
           LoopValue x = call.tensor("self"), index = call.tensor("index");
-          const DType result = x.dtype, type = register_type(result);
+          const DType type = register_type(x.dtype);
           const bool scalar = x.rank() == 0;
           if (scalar) x = b.unsqueeze(x, 0);
           if (index.rank() == 0) index = b.unsqueeze(index, 0);
@@ -380,10 +382,8 @@ void add_slice_writes(OpTable& ops) {
           std::string how = kind.starts_with("index_reduce") ? call.text("reduce") : adds ? "sum" : "";
           TD_TRY(const Join join, how.empty() ? Result<Join>(Join::set) : join_of(call, how));
           const bool include = call.schema().find_arg("include_self") < 0 || call.flag("include_self");
-          const Lines l = lines_of(x.sizes, dim);
+          const Lines l(x.sizes, dim);
           const Sym n = x.sizes[dim], k = index.sizes[0];
-          SymList outer = l.moved;
-          outer.pop_back();
           std::optional<ExprId> alpha;
           if (adds) alpha = call.scalar(b, "alpha", type);
           auto place = [=](const Index& i) {
@@ -392,25 +392,10 @@ void add_slice_writes(OpTable& ops) {
           };
           auto value = [=](const Index& i) {
             if (fills) return p->cvt(src.at(Index(src.sizes.size(), int_expr(*p, 0))), type);
-            Index line = p->unflatten(i[0], outer);
-            line.push_back(i[1]);
-            Index si(line.size());
-            for (size_t d = 0; d < line.size(); ++d) si[static_cast<size_t>(l.order[d])] = line[d];
-            ExprId v = p->cvt(src.at(si), type);
+            ExprId v = p->cvt(src.at(l.whole_index(*p, i)), type);
             return alpha ? product_expr(*p, v, *alpha) : v;
           };
-          auto written = [&](const LoopValue& base, auto what, Join by, bool own, const char* suffix) {
-            LoopValue lines = b.reshape(b.permute(base, l.order), {l.rows, n});
-            LoopValue y = scattered(b, lines, {l.rows, k}, place, what, by, own, suffix);
-            return b.permute(b.reshape(y, l.moved), l.back);
-          };
-          LoopValue y = written(how == "mean" ? b.convert(x, type) : x, value, join, include, ".written");
-          if (how == "mean") {
-            LoopValue first = b.full(x.sizes, number_expr(b, include ? 1 : 0, type), type);
-            LoopValue count = written(
-                first, [=](const Index&) { return number_expr(*p, 1, type); }, Join::add, true, ".count");
-            y = averaged(b, y, count, result);
-          }
+          LoopValue y = joined(b, x, l, {join, how == "mean", include}, k, place, value);
           return scalar ? b.squeeze(y, 0) : y;
         })
         .sample(format("aten.{}{}", row.name, row.sample));

@@ -11,24 +11,8 @@ namespace toroid {
 namespace {
 
 using Values = std::vector<LoopValue>;
-size_t at(int64_t dim) { return static_cast<size_t>(dim); }
-
 // As routines take elements: low precision in f32, which keeps every order.
 LoopValue wide(LoopBuilder& b, const LoopValue& x) { return is_low_precision(x.dtype) ? b.convert(x, DType::f32) : x; }
-
-std::vector<int> dim_last(int64_t rank, int64_t dim) {
-  std::vector<int> order;
-  for (int64_t d = 0; d < rank; ++d)
-    if (d != dim) order.push_back(static_cast<int>(d));
-  order.push_back(static_cast<int>(dim));
-  return order;
-}
-
-std::vector<int> inverse(const std::vector<int>& order) {
-  std::vector<int> back(order.size());
-  for (size_t i = 0; i < order.size(); ++i) back[static_cast<size_t>(order[i])] = static_cast<int>(i);
-  return back;
-}
 
 Sym rows_of(const SymList& sizes) { return product(SymList(sizes.begin(), sizes.end() - 1)); }
 
@@ -44,7 +28,7 @@ LoopValue places_in_order(LoopBuilder& b, const LoopValue& x, int64_t dim, bool 
   }
   integers.push_back(descending ? 1 : 0);
   LoopValue places = b.routine(first ? "topk" : "argsort", DType::i64, sizes, {moved}, integers, {}, ".order");
-  return b.permute(places, inverse(order));
+  return b.permute(places, inverse_order(order));
 }
 
 // x at computed places along dim: where[i] takes the place of i[dim].

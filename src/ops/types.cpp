@@ -133,6 +133,20 @@ SymList channels_last_strides(const SymList& sizes) {
   return strides_in_order(sizes, sizes.size() == 5 ? std::vector<int>{0, 2, 3, 4, 1} : std::vector<int>{0, 2, 3, 1});
 }
 
+std::vector<int> dim_last(int64_t rank, int64_t dim) {
+  std::vector<int> order;
+  for (int64_t d = 0; d < rank; ++d)
+    if (d != dim) order.push_back(static_cast<int>(d));
+  order.push_back(static_cast<int>(dim));
+  return order;
+}
+
+std::vector<int> inverse_order(const std::vector<int>& order) {
+  std::vector<int> back(order.size());
+  for (size_t i = 0; i < order.size(); ++i) back[static_cast<size_t>(order[i])] = static_cast<int>(i);
+  return back;
+}
+
 std::optional<std::vector<int>> dense_order(const TensorType& type) {
   // Dims of size 1 may carry any stride; they go last in their own order.
   std::vector<int> order = row_major(type.rank());

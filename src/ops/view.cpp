@@ -11,7 +11,6 @@ namespace {
 
 using Dims = std::vector<int64_t>;
 
-size_t at(int64_t dim) { return static_cast<size_t>(dim); }
 bool has_strides(const TensorType& x) { return x.strides.size() == x.sizes.size(); }
 
 // The _copy form of a view has memory of its own, in row-major order.
@@ -118,12 +117,7 @@ void add_permutations(OpTable& ops) {
     row.lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
       LoopValue x = call.tensor("self");
       x = b.permute(x, swapped(x.rank(), x.rank() - 2, x.rank() - 1));
-      if (!is_complex(x.dtype)) return x;
-      LoopBuilder* p = &b;
-      return b.from(x.dtype, x.sizes, [p, x](const Index& i) {
-        const ExprId z = x.at(i);
-        return p->pool().pair(p->pool().real(z), p->op(ScalarOp::neg, {p->pool().imag(z)}));
-      });
+      return b.conjugate(x);
     });
   }
   add_permutation(ops, "numpy_T.default", [](const Call&, int64_t rank) {

@@ -417,6 +417,27 @@ Sym sym_choose(const Sym& condition, const Sym& a, const Sym& b) {
 
 Sym sym_float(double value) { return make(SymKind::call, {}, "float:" + float_text(value)); }
 
+bool is_float_sym(const Sym& a) {
+  if (a.is_constant() || a.is_symbol()) return false;
+  switch (a.kind()) {
+    case SymKind::call: {
+      const std::string& f = a.function();
+      return f != "to_int" && f != "floor_to_int" && f != "ceil_to_int" && f != "round_to_int" &&
+             !f.starts_with("bit_") && !f.starts_with("shift_") && f != "pow";
+    }
+    case SymKind::sum: {
+      for (const Sym::Term& term : a.terms())
+        for (const Sym& atom : term.atoms)
+          if (is_float_sym(atom)) return true;
+      return false;
+    }
+    case SymKind::min:
+    case SymKind::max: return is_float_sym(a.args()[0]) || is_float_sym(a.args()[1]);
+    case SymKind::choose: return is_float_sym(a.args()[1]) || is_float_sym(a.args()[2]);
+    default: return false;
+  }
+}
+
 Sym sym_call(const std::string& function, std::vector<Sym> args) {
   auto is = [&](const char* name) { return function == name; };
   // Conversions of an exact quotient are integer divisions: trunc(a / b) == a // b for a >= 0, b > 0.

@@ -124,6 +124,7 @@ Sym sym_choose(const Sym& condition, const Sym& a, const Sym& b);
 // acos, atan, bit_and, bit_or, bit_xor, shift_left, shift_right, float_constant (name "float:<text>").
 Sym sym_call(const std::string& function, std::vector<Sym> args);
 Sym sym_float(double value);
+bool is_float_sym(const Sym& a);  // its value is a double: a call over doubles, or made of one
 Sym product(const SymList& factors);
 
 // The least and greatest value that interval arithmetic over the symbols' ranges allows.

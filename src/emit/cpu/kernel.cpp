@@ -243,17 +243,16 @@ std::string c_number(double value) {
 std::string routine_text(const Schedule& schedule, const RoutineKernel& work, KernelParams& params,
                          std::string& units) {
   std::string pointers, integers, numbers;
-  auto operand = [&](TensorId id) {
-    const Place& place = schedule.place(id);
-    append(pointers, "{}p[{}] + (i64)({}) * {}", pointers.empty() ? "" : ", ", params.buffer_slot(place.buffer),
-           to_c(place.offset, [&](const std::string& name) { return format("s[{}]", params.symbol_slot(name)); }),
-           dtype_bytes(schedule.loops[id].dtype));
-  };
-  for (TensorId input : work.inputs) operand(input);
-  operand(work.output);
   auto text = [&](const Sym& sym) {
     return to_c(sym, [&](const std::string& name) { return format("s[{}]", params.symbol_slot(name)); });
   };
+  auto operand = [&](TensorId id) {
+    const Place& place = schedule.place(id);
+    append(pointers, "{}p[{}] + (i64)({}) * {}", pointers.empty() ? "" : ", ", params.buffer_slot(place.buffer),
+           text(place.offset), dtype_bytes(schedule.loops[id].dtype));
+  };
+  for (TensorId input : work.inputs) operand(input);
+  operand(work.output);
   for (const Sym& n : work.integers) append(integers, "{}(i64)({})", integers.empty() ? "" : ", ", text(n));
   for (double d : work.numbers) append(numbers, "{}, ", c_number(d));
   units = text(work.integers.at(0));

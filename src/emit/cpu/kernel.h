@@ -26,4 +26,14 @@ struct KernelSource {
 KernelSource emit_kernel(const Schedule& schedule, const Kernel& kernel, const Target& target,
                          std::map<std::string, std::string>* texts = nullptr);
 
+// Calls `visit(kernel, source)` for each kernel of a program, a call's own programs right after it.
+template <class F>
+void each_kernel(const Plan& plan, const std::vector<KernelSource>& sources, F&& visit) {
+  for (size_t k = 0; k < sources.size(); ++k) {
+    visit(plan.schedule.kernels[k], sources[k]);
+    for (size_t b = 0; b < sources[k].bodies.size(); ++b)
+      each_kernel(plan.bodies.at(static_cast<int32_t>(k))[b], sources[k].bodies[b], visit);
+  }
+}
+
 }  // namespace toroid::emit

@@ -20,8 +20,8 @@ class CallText {
     for (size_t i = 0; i < call_.operands.size(); ++i) inputs += view_text(call_.operands[i], format("in{}", i)) + ", ";
     for (size_t i = 0; i < call_.results.size(); ++i) outputs += view_text(call_.results[i], format("out{}", i)) + ", ";
     for (const Sym& attribute : call_.attributes) {
-      const bool real = attribute.kind() == SymKind::call && attribute.function().starts_with("float:");
-      attributes += (real ? format("__builtin_bit_cast(long, {})", c(attribute)) : c(attribute)) + ", ";
+      attributes +=
+          (is_float_sym(attribute) ? format("__builtin_bit_cast(long, {})", c(attribute)) : c(attribute)) + ", ";
     }
     line(format("    const TdView inputs[] = {{{}{{}}}}, outputs[] = {{{}{{}}}};", inputs, outputs));
     line(format("    const i64 attributes[] = {{{}0}};", attributes));

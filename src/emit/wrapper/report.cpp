@@ -26,19 +26,13 @@ std::string report_json(const Plan& plan, const std::vector<KernelSource>& kerne
   }
   out += "],\"kernels\":[";
   // A call, then the kernels of its programs.
-  auto list = [&](const auto& self, const Plan& part, const std::vector<KernelSource>& sources) -> void {
-    for (size_t k = 0; k < part.schedule.kernels.size(); ++k) {
-      const Kernel& kernel = part.schedule.kernels[k];
-      const char* kinds[] = {"loops", "matmul", "conv", "attention", "call", "routine"};
-      append(out, "{}{{\"name\":{},\"kind\":\"{}\",\"note\":{},\"source\":{},\"symbol\":{},\"flops\":{},\"bytes\":{}}}",
-             out.back() == '[' ? "" : ",", json(kernel.name), kinds[kernel.work.index()], json(kernel.note),
-             json(kernel.where.text()), json(sources[k].symbol), json(to_string(kernel.flops)),
-             json(to_string(kernel.bytes)));
-      for (size_t b = 0; b < sources[k].bodies.size(); ++b)
-        self(self, part.bodies.at(static_cast<int32_t>(k))[b], sources[k].bodies[b]);
-    }
-  };
-  list(list, plan, kernels);
+  each_kernel(plan, kernels, [&](const Kernel& kernel, const KernelSource& source) {
+    const char* kinds[] = {"loops", "matmul", "conv", "attention", "call", "routine"};
+    append(out, "{}{{\"name\":{},\"kind\":\"{}\",\"note\":{},\"source\":{},\"symbol\":{},\"flops\":{},\"bytes\":{}}}",
+           out.back() == '[' ? "" : ",", json(kernel.name), kinds[kernel.work.index()], json(kernel.note),
+           json(kernel.where.text()), json(source.symbol), json(to_string(kernel.flops)),
+           json(to_string(kernel.bytes)));
+  });
   append(out, "],\"intermediate_bytes\":{},\"bytes_moved\":{},\"peak_bytes\":{},\"lower_bound_bytes\":{}}}",
          plan.intermediate_bytes, plan.bytes_moved, plan.peak_bytes, plan.lower_bound_bytes);
   return out;

@@ -69,8 +69,7 @@ class Wrapper {
 
   Result<std::string> text() {
     out_ = std::string(head) + abi_text + helpers + "\n";
-    std::set<std::string> declared;
-    declare_kernels(plan_, kernels_, declared);
+    declare_kernels();
     line(format("static TdFunction plugin_functions[{}];", plugin_ops_.size() + 1));
     for (const Device& device : plan_.streams) declare_device(device);
     TD_CHECK_OK(check_function());
@@ -81,22 +80,19 @@ class Wrapper {
 
  private:
   void line(std::string_view text) { out_.append(text).append("\n"); }
-  void declare_kernels(const Plan& plan, const std::vector<KernelSource>& kernels, std::set<std::string>& declared) {
-    for (size_t k = 0; k < kernels.size(); ++k) {
-      const Kernel& kernel = plan.schedule.kernels[k];
-      if (auto* call = std::get_if<CallKernel>(&kernel.work)) {
-        if (is_plugin_op(*call)) {
-          if (std::ranges::find(plugin_ops_, call->function) == plugin_ops_.end())
-            plugin_ops_.push_back(call->function);
-        } else if (!is_control_flow(*call) && declared.insert(call->function).second) {
+  void declare_kernels() {
+    std::set<std::string> declared;
+    each_kernel(plan_, kernels_, [&](const Kernel& kernel, const KernelSource& source) {
+      auto* call = std::get_if<CallKernel>(&kernel.work);
+      if (call && is_plugin_op(*call)) {
+        if (std::ranges::find(plugin_ops_, call->function) == plugin_ops_.end()) plugin_ops_.push_back(call->function);
+      } else if (call) {
+        if (!is_control_flow(*call) && declared.insert(call->function).second)
           line(format("extern \"C\" int32_t td_call_{}(const TdCall* call);", call->function));
-        }
-        for (size_t b = 0; b < kernels[k].bodies.size(); ++b)
-          declare_kernels(plan.bodies.at(static_cast<int32_t>(k))[b], kernels[k].bodies[b], declared);
-      } else if (is_host(kernel.device) && declared.insert(kernels[k].symbol).second) {
-        line(format("extern \"C\" void {}(char* const* p, const i64* s, i64 begin, i64 end);", kernels[k].symbol));
+      } else if (is_host(kernel.device) && declared.insert(source.symbol).second) {
+        line(format("extern \"C\" void {}(char* const* p, const i64* s, i64 begin, i64 end);", source.symbol));
       }
-    }
+    });
   }
   // A symbol in it is read from a tensor while the model runs.
   bool is_read(const Sym& sym) const {
