@@ -1,4 +1,4 @@
-// Kernels with totals: blocks of outer points with copies of their own, combined in order by whoever ends last.
+// Kernels with totals: blocks of outer points with copies of their own, combined in a tree by whoever ends last.
 #include "emit/cpu/nest_emitter.h"
 
 namespace toroid::emit {
@@ -68,11 +68,15 @@ NestText NestEmitter::emit_blocks() {
   close();
 
   open(format("if (__atomic_add_fetch((i64*)scratch, end - begin, __ATOMIC_ACQ_REL) == {}) {{", blocks));
-  pointers("sum", "0");
-  open(format("for (i64 u = 1; u < {}; ++u) {{", blocks));
-  pointers("part", "u");
+  // Pairs, then pairs of pairs: the error of a sum grows with the tree's depth.
+  open(format("for (i64 step = 1; step < {}; step *= 2) {{", blocks));
+  open(format("for (i64 u = 0; u + step < {}; u += 2 * step) {{", blocks));
+  pointers("sum", "u");
+  pointers("part", "u + step");
   add("sum", "part");
   close();
+  close();
+  pointers("sum", "0");
   for (size_t t = 0; t < totals.size(); ++t) rows_[totals[t].id] = format("sum{}", t);
   phases(nest_.finish, "", "");
   close();
