@@ -200,7 +200,7 @@ class Grouper {
   // The same after the variables of `id` that walk a producer's in steps (statistics read at c // 4) are split: its
   // high part walks the producer's variable, its low part the row.
   bool merge_in_parts(int32_t from, int32_t own, TensorId id) {
-    if (group(own).members.size() != 1) return false;
+    if (group(own).members.size() != 1 || reads_finish(own, from)) return false;
     const Item before = program_[id];
     const Group whole = group(own);
     for (int round = 0; round < 8 && split_one(from, id); ++round) {

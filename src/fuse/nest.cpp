@@ -324,7 +324,10 @@ class NestBuilder {
       bool identity = true;
       for (size_t r = 0; r < member.row_vars.size(); ++r) {
         std::optional<Sym> sym = program_.var_at(load.tensor, member.row_vars[r], index);
-        if (!sym) return {};
+        if (!sym) {  // at a computed place
+          possible &= target < 0 || member.phase != target;
+          return {};
+        }
         const std::string name = format("v{}", r);
         identity &= sym->is_symbol() && sym->symbol_name() == name;
         at[name] = *sym;

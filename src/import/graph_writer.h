@@ -101,7 +101,8 @@ class GraphWriter {
   Result<std::vector<ValueId>> emit(const std::string& op, std::vector<Arg> args, const std::vector<ResultNote>& notes,
                                     const Where& where);
   Result<std::vector<TensorType>> infer(const Node& node, const std::vector<ResultNote>& notes);
-  Result<TensorType> agree(const Node& node, size_t index, TensorType computed, const ResultNote& note) const;
+  Result<TensorType> agree(const Node& node, size_t index, TensorType computed, const ResultNote& note,
+                           bool views) const;
   std::vector<Arg> read_args(const std::vector<Arg>& args);
   Result<ValueId> like(ValueId value, const TensorType& wanted, ValueId old, const Where& where);
 

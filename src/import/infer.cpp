@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "import/graph_writer.h"
+#include "ops/rules.h"
 #include "ops/unknown.h"
 
 namespace toroid {
@@ -48,8 +49,8 @@ std::string GraphWriter::describe(const Node& node) const {
   return text;
 }
 
-Result<TensorType> GraphWriter::agree(const Node& node, size_t index, TensorType computed,
-                                      const ResultNote& note) const {
+Result<TensorType> GraphWriter::agree(const Node& node, size_t index, TensorType computed, const ResultNote& note,
+                                      bool views) const {
   const TensorType& claimed = *note.type;
   auto differ = [&](const char* what) {
     return fail(Kind::internal, "{}: {} of result {} (`{}`): our rule gives {}, the archive says {}", describe(node),
@@ -70,10 +71,13 @@ Result<TensorType> GraphWriter::agree(const Node& node, size_t index, TensorType
     computed.strides = claimed.strides;
     return computed;
   }
+  // Where operands of several layouts meet, some of PyTorch's own rules end in one order of dims and some in another,
+  // for tracing and for eager mode too. Memory of its own can be laid out in any, so that the archive's holds.
+  const bool any_layout = !views && claimed.strides.size() == claimed.sizes.size() && dense_order(claimed).has_value();
   for (size_t i = 0; i < computed.strides.size(); ++i) {
     // Where a dimension has one element, or the tensor none, a stride means nothing.
     Agreement same = compare(computed.strides[i], claimed.strides[i], hints_);
-    if (same == Agreement::no && !empty && proves_lt(1, computed.sizes[i])) return differ("strides");
+    if (same == Agreement::no && !empty && !any_layout && proves_lt(1, computed.sizes[i])) return differ("strides");
     if (same != Agreement::yes) computed.strides[i] = claimed.strides[i];
   }
   return computed;
@@ -104,9 +108,10 @@ Result<std::vector<TensorType>> GraphWriter::infer(const Node& node, const std::
         std::any_of(notes.begin(), notes.end(), [](const ResultNote& n) { return n.type.has_value(); }))
       return fail(Kind::internal, "{}: our rule gives {} results, the archive says {}", describe(node), types.size(),
                   notes.size());
+    const bool views = row->views(Call(graph_, node, *schema));
     for (size_t i = 0; i < types.size() && i < notes.size(); ++i)
       if (notes[i].type && notes[i].claimed) {
-        TD_TRY(types[i], agree(node, i, types[i], notes[i]));
+        TD_TRY(types[i], agree(node, i, types[i], notes[i], views));
       }
     settle_unknown(graph_, types);
     for (TensorType& type : types)

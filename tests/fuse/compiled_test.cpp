@@ -159,6 +159,31 @@ TEST(Compiled, ProductsSideBySideOfDynamicRows) {
   p.check({{3, 29, 80}}, 1e-5);
 }
 
+// A row that the kernel itself writes, read at other places of it: only when the whole row is there.
+TEST(Compiled, RowReadAtComputedPlaces) {
+  Program p;
+  ASSERT_TRUE(p.g.symbol("s0", 2, 4096, 6));
+  const Tensor x = p.call("aten.log_softmax.int", {p.input("x", {"s0"}), 0});
+  const Tensor y = p.call("aten.hardswish.default", {x});
+  const Tensor rolled = p.call("aten.roll.default", {y, std::vector<int64_t>{-1}, std::vector<int64_t>{0}});
+  p.output(p.call("aten.atan.default", {y}));
+  p.output(p.call("aten.logsumexp.default", {rolled, std::vector<int64_t>{-1}}));
+  p.output(y);
+  p.output(rolled);
+  p.check({{37}}, 1e-5);
+}
+
+// A reader of what a kernel has at its end and of what it has row by row does not join its rows.
+TEST(Compiled, SoftmaxOverSums) {
+  Program p;
+  ASSERT_TRUE(p.g.symbol("s0", 2, 4096, 6));
+  const Tensor x = p.call("aten.tile.default", {p.input("x", {17, "s0"}), std::vector<int64_t>{2}});
+  const Tensor sums = p.call("aten.sum.dim_IntList", {x, std::vector<int64_t>{-1}});
+  const Tensor mixed = p.call("aten.lerp.Scalar", {sums, sums, 0.3});
+  p.output(p.call("aten.log_softmax.int", {mixed, 0}));
+  p.check({{17, 9}}, 1e-5);
+}
+
 TEST(Compiled, ProductsSideBySideInBf16) {
   Program p;
   const Tensor x = p.bf16(p.input("x", {5, 61}));
