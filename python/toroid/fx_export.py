@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
 from typing import Any
 
+import sympy
 import torch
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, SymIntArgument, TensorArgument
 
 from . import _native
 from ._errors import UnsupportedError
 from .fx_graph import FxTranslator, correct_types
+from .fx_guards import read_guard
 from .fx_symbols import Symbols, is_symbolic, shape_env_of
 
 
@@ -121,52 +122,6 @@ def _add_outputs(program: Any, translator: FxTranslator, placeholders: dict[str,
 def _add_guards(program: Any, symbols: Symbols, builder: Any, placeholders: dict[str, Any]) -> None:
     """What the export assumed of input sizes and did not repeat as an assertion in the graph."""
     for line in getattr(program, "_guards_code", None) or ():
-        condition = _size_condition(line, symbols, placeholders)
-        if condition is not None:
-            builder.check(condition, line)
-
-
-def _size_condition(line: str, symbols: Symbols, placeholders: dict[str, Any]) -> str | None:
-    """`L['x'].size()[0] % 2 == 0` as a size text; None where the line speaks of something else."""
-    operators = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%"}
-    compares = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
-
-    def path_of(node: ast.AST) -> str | None:
-        if isinstance(node, ast.Name):
-            return "" if node.id == "L" else None
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            base = path_of(node.value)
-            return None if base is None else f"{base}_{node.slice.value}" if base else str(node.slice.value)
-        return None
-
-    def text(node: ast.AST) -> str | None:
-        if isinstance(node, ast.Constant) and type(node.value) is int:
-            return str(node.value)
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            inner = text(node.operand)
-            return None if inner is None else f"(-{inner})"
-        if isinstance(node, ast.BinOp) and type(node.op) in operators:
-            left, right = text(node.left), text(node.right)
-            return None if left is None or right is None else f"({left} {operators[type(node.op)]} {right})"
-        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in compares:
-            left, right = text(node.left), text(node.comparators[0])
-            return None if left is None or right is None else f"{left} {compares[type(node.ops[0])]} {right}"
-        if (
-            isinstance(node, ast.Subscript)
-            and isinstance(node.slice, ast.Constant)
-            and isinstance(node.value, ast.Call)
-            and isinstance(node.value.func, ast.Attribute)
-            and node.value.func.attr == "size"
-        ):
-            path = path_of(node.value.func.value)
-            placeholder = placeholders.get(path or "")
-            value = placeholder.meta.get("val") if placeholder is not None else None
-            if isinstance(value, torch.Tensor) and 0 <= node.slice.value < value.dim():
-                return str(symbols.size(value.shape[node.slice.value]))
-        return None
-
-    try:
-        tree = ast.parse(line, mode="eval").body
-    except SyntaxError:
-        return None
-    return text(tree) if isinstance(tree, ast.Compare) else None
+        condition = read_guard(line, placeholders)
+        if condition is not sympy.true:
+            builder.check(str(symbols.expression(condition)), line)

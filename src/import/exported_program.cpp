@@ -121,7 +121,7 @@ class Program {
   Status derived_ranges() {
     for (const auto& [text, range] : derived_) {
       Result<Sym> value = symbols_.infix(text);
-      if (!value) continue;  // PyTorch repeats what matters as an assertion node
+      if (!value) return std::unexpected(std::move(value).error().with(format("in the range of `{}`", text)));
       const std::string note = format("the size {} must be in {}..{}", to_string(*value), range.low, range.high);
       if (range.low != INT64_MIN) TD_CHECK_OK(writer_.assert_condition(sym_le(range.low, *value), note));
       if (range.high != sym_infinity) TD_CHECK_OK(writer_.assert_condition(sym_le(*value, range.high), note));
@@ -275,8 +275,9 @@ class Program {
         if (dim < 0 || dim >= static_cast<int64_t>(sizes.size())) return fail(Kind::unsupported, "guard on `{}`", path);
         return sizes[static_cast<size_t>(dim)];
       });
-      // What is not about sizes PyTorch repeats as an assertion node.
-      if (condition) failure = writer_.assert_condition(*condition, std::string(line.text()));
+      // What the export assumed and cannot be checked would be a wrong result in silence.
+      failure = condition ? writer_.assert_condition(*condition, std::string(line.text()))
+                          : Status(std::unexpected(std::move(condition).error()));
     });
     TD_CHECK_OK(document_.status());
     return failure;

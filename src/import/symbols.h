@@ -10,9 +10,6 @@
 
 namespace toroid {
 
-// True for a Sym whose value is a fraction: a call that yields one, or a float symbol.
-bool is_fraction(const Sym& a);
-
 class Symbols {
  public:
   // Declares what it meets in `graph`.
@@ -24,7 +21,7 @@ class Symbols {
   // The Sym of the archive's symbol s77, declared on first use.
   Sym symbol(const std::string& file_name);
   Result<Sym> srepr(std::string_view text);
-  // `s77 + 1`, `4*s39`
+  // `s77 + 1`, `Max(1, 4*s39)`
   Result<Sym> infix(std::string_view text);
   // Every hint, by our name.
   std::map<std::string, int64_t> hints() const;
@@ -38,7 +35,7 @@ class Symbols {
 };
 
 // A guard of `guards_code` over input sizes: `L['x'].size()[0] % 2 == 0`. `size_of` gives the Sym of dimension `dim` of
-// the input named by `path` (`x`, `d_a`, `xs_1`). Fails on what is not such an expression.
+// the input named by `path` (`x`, `d_a`, `xs_1`). Fails on what is not such an expression. (guards.cpp)
 Result<Sym> parse_size_guard(std::string_view text,
                              const std::function<Result<Sym>(const std::string& path, int64_t dim)>& size_of);
 

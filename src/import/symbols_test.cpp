@@ -109,7 +109,31 @@ TEST(Guards, SizesOfNestedInputs) {
   EXPECT_EQ(*guard, sym_eq(mod(symbols.symbol("a0"), 2), 0));
   EXPECT_TRUE(parse_size_guard("L['d']['a'].size()[1] == 3*L['xs'][1].size()[0]", size_of));
   EXPECT_FALSE(parse_size_guard("L['x'].dtype == torch.float32", size_of));
-  EXPECT_FALSE(parse_size_guard("2 <= L['x'].size()[0] <= 4", size_of));
+  const Sym b0 = symbols.symbol("b0"), a0 = symbols.symbol("a0");
+  struct {
+    const char* text;
+    Sym condition;
+  } const cases[] = {
+      {"2 <= L['x'].size()[0] <= 4", sym_and(sym_le(2, b0), sym_le(b0, 4))},
+      {"max(L['x'].size()[0], L['xs'][1].size()[0]) <= 10", sym_le(sym_max(b0, a0), 10)},
+      {"math.ceil(L['x'].size()[0] / 2) == 4", sym_eq(ceil_div(b0, 2), 4)},
+      {"L['x'].size()[0]**2 > 5 or not L['x'].size()[0] != 3", sym_or(sym_lt(5, b0 * b0), sym_eq(b0, 3))},
+      {"-L['x'].size()[0] + 2*(L['xs'][1].size()[0] - 1) < 7", sym_lt(a0 * 2 - 2 - b0, 7)},
+      {"(L['x'].size()[0] // 3) % 2 == 1 and True", sym_eq(mod(floor_div(b0, 3), 2), 1)},
+  };
+  for (const auto& c : cases) {
+    Result<Sym> read = parse_size_guard(c.text, size_of);
+    ASSERT_TRUE(read) << c.text << ": " << read.error().to_string();
+    EXPECT_EQ(*read, c.condition) << c.text << ": " << to_string(*read);
+  }
+  Result<Sym> quotient = parse_size_guard("L['x'].size()[0] / L['xs'][1].size()[0] > 0.7", size_of);
+  ASSERT_TRUE(quotient);
+  EXPECT_EQ(evaluate(*quotient, {{b0.symbol_name(), 8}, {a0.symbol_name(), 11}}), 1);
+  EXPECT_EQ(evaluate(*quotient, {{b0.symbol_name(), 7}, {a0.symbol_name(), 11}}), 0);
+  EXPECT_FALSE(parse_size_guard("this is not python", size_of));
+  EXPECT_FALSE(parse_size_guard("L['x'].stride()[0] == 1", size_of));
+  EXPECT_FALSE(parse_size_guard(std::string(100000, '(') + "1" + std::string(100000, ')'), size_of));
+  EXPECT_FALSE(parse_size_guard(std::string(100000, '-') + "1", size_of));
   EXPECT_FALSE(parse_size_guard("L['x'].size()[", size_of));
 }
 

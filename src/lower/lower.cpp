@@ -75,6 +75,22 @@ class Lowering {
   static SymList strides_of(const LoopTensor& tensor, const TensorType& type) {
     return tensor.pairs ? pair_strides(type.strides) : type.strides;
   }
+  // Some elements lie where others do: a dim of stride 0, or rows closer than they are long.
+  static bool shares_memory(const TensorType& type) {
+    std::vector<size_t> order;
+    for (size_t d = 0; d < type.strides.size(); ++d) {
+      if (type.strides[d] == Sym(0) && !proves_eq(type.sizes[d], 1)) return true;
+      if (!type.sizes[d].is_constant() || !type.strides[d].is_constant()) return false;
+      order.push_back(d);
+    }
+    std::ranges::sort(order, {}, [&](size_t d) { return type.strides[d].value(); });
+    int64_t last = 0;  // the furthest element of the dims so far
+    for (size_t d : order) {
+      if (type.sizes[d].value() > 1 && type.strides[d].value() <= last) return true;
+      last += (type.sizes[d].value() - 1) * type.strides[d].value();
+    }
+    return false;
+  }
   std::optional<LoopValue>& value(ValueId id) { return values_[static_cast<size_t>(id.index)]; }
 
   void source(ValueId id, LoopTensor tensor) {
@@ -98,6 +114,9 @@ class Lowering {
       tensor.kind = TensorKind::input;
       tensor.input = static_cast<int32_t>(i);
       source(input.value, std::move(tensor));
+      // Exported with an expanded tensor, called with any: elements that share memory there do not here.
+      LoopTensor& made = loops_.tensors.back();
+      if (shares_memory(graph_[input.value].type)) made.strides = contiguous_strides(made.sizes);
       aliases_[static_cast<size_t>(input.value.index)] = true;
     }
     std::vector<std::vector<ValueId>> users(graph_.weights.size());
@@ -447,17 +466,20 @@ class Lowering {
       const bool written = target.mutates != GraphOutput::Mutates::nothing;
       const bool may_alias = !written && aliases_[static_cast<size_t>(target.value.index)];
       if (!may_alias || !alias_input(v, x, output)) {
+        TensorType type = v.type;
+        // A view of an input that was expanded in the export and need not be now.
+        if (may_alias && shares_memory(type)) type.strides = contiguous_strides(type.sizes);
         output.tensor = builder_->whole_tensor(x);
         // A copy, where the value is a view or memory of the caller's or the model's.
         const bool made = output.tensor.valid() && (loops_[output.tensor].kind == TensorKind::computed ||
                                                     loops_[output.tensor].kind == TensorKind::called);
-        if (!made || (!written && !same_list(outer_strides(loops_[output.tensor], loops_[output.tensor].strides),
-                                             v.type.strides))) {
+        if (!made || (!written &&
+                      !same_list(outer_strides(loops_[output.tensor], loops_[output.tensor].strides), type.strides))) {
           builder_->enter(v.name, v.producer.valid() ? graph_[v.producer].where : Where{});
-          output.tensor = builder_->compute(v.type.dtype, v.type.sizes, x.at, v.name, v.type.strides);
-          loops_[output.tensor].device = v.type.device;
+          output.tensor = builder_->compute(type.dtype, type.sizes, x.at, v.name, type.strides);
+          loops_[output.tensor].device = type.device;
         }
-        output.strides = strides_of(loops_[output.tensor], v.type);
+        output.strides = strides_of(loops_[output.tensor], type);
       }
     }
     loops_.outputs.push_back(std::move(output));

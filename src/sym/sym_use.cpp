@@ -417,8 +417,12 @@ std::string to_c(const Sym& a, const std::function<std::string(const std::string
     case SymKind::mod:
       if (proves_le(0, args[0]) && proves_lt(0, args[1])) return both("%");
       return format("remainder((i64)({}), (i64)({}))", c(args[0]), c(args[1]));
-    case SymKind::min: return format("min((i64)({}), (i64)({}))", c(args[0]), c(args[1]));
-    case SymKind::max: return format("max((i64)({}), (i64)({}))", c(args[0]), c(args[1]));
+    case SymKind::min:
+    case SymKind::max: {
+      const char* name = a.kind() == SymKind::min ? "min" : "max";
+      if (is_float_sym(a)) return format("__builtin_f{}((double)({}), (double)({}))", name, c(args[0]), c(args[1]));
+      return format("{}((i64)({}), (i64)({}))", name, c(args[0]), c(args[1]));
+    }
     case SymKind::eq: return both("==");
     case SymKind::lt: return both("<");
     case SymKind::le: return both("<=");

@@ -402,7 +402,7 @@ def product(p):
     if all(p.tensor(n, w).shape[-1] == k for w in (0, 1)) and r.random() < 0.5:
         m = r.choice([1, 4, 8, 17, 32])
         bias = p.parameter([m]) if r.random() < 0.7 else None
-        return p.let(f"F.linear({n}, {p.parameter([m, k], k ** -0.5)}{', ' + bias if bias else ''})", x)
+        return p.let(f"F.linear({n}, {p.parameter([m, k], max(k, 1) ** -0.5)}{', ' + bias if bias else ''})", x)
     y = p.floats(lambda u: u.dim() >= 1 and u.shape[-2 if u.dim() > 1 else -1] == k)
     if y and r.random() < 0.6:
         return p.let(f"torch.matmul({n}, {y.name}) * 0.25", x, y)
