@@ -41,6 +41,12 @@ def read_guard(line: str, placeholders: dict[str, Any]) -> Any:
             return f"{base}_{node.slice.value}" if base else str(node.slice.value)
         raise refuse()
 
+    def number(path: str) -> Any:
+        value = placeholders[path].meta.get("val") if path in placeholders else None
+        if not isinstance(value, (int, float, torch.SymInt, torch.SymFloat, torch.SymBool)):
+            raise refuse()
+        return sympy.sympify(expr_of(value))
+
     def size(path: str, dim: Any) -> Any:
         value = placeholders[path].meta.get("val") if path in placeholders else None
         if not isinstance(value, torch.Tensor) or not isinstance(dim, int) or not 0 <= dim < value.dim():
@@ -72,6 +78,8 @@ def read_guard(line: str, placeholders: dict[str, Any]) -> Any:
             call = node.value
             if isinstance(call.func, ast.Attribute) and call.func.attr == "size":
                 return size(path_of(call.func.value), node.slice.value)
+        if isinstance(node, ast.Subscript):
+            return number(path_of(node))
         if isinstance(node, ast.Call) and not node.keywords:
             return function(ast.unparse(node.func))(*map(value, node.args))
         raise refuse()

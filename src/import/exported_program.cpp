@@ -230,6 +230,7 @@ class Program {
     if (const Sym* symbol = std::get_if<Sym>(&bound); symbol && tag == "as_sym_int") {
       input.kind = GraphInput::Kind::symbol;
       input.symbol = *symbol;
+      numbers_by_placeholder_.emplace(placeholder, *symbol);
     } else if (tag.starts_with("as_sym_") && std::holds_alternative<Sym>(bound)) {
       return fail(Kind::unsupported, "input `{}` is a dynamic scalar of kind `{}`", input.name, tag);
     } else if (std::holds_alternative<Handle>(bound) || std::holds_alternative<std::vector<Handle>>(bound)) {
@@ -268,13 +269,17 @@ class Program {
     Status failure;
     code.each([&](const Json& line) {
       if (!failure) return;
-      Result<Sym> condition = parse_size_guard(line.text(), [&](const std::string& path, int64_t dim) -> Result<Sym> {
+      auto value_of = [&](const std::string& path, std::optional<int64_t> dim) -> Result<Sym> {
+        if (auto number = numbers_by_placeholder_.find(path); number != numbers_by_placeholder_.end() && !dim)
+          return number->second;
         auto found = inputs_by_placeholder_.find(path);
-        if (found == inputs_by_placeholder_.end()) return fail(Kind::unsupported, "guard on `{}`", path);
+        if (found == inputs_by_placeholder_.end() || !dim) return fail(Kind::unsupported, "guard on `{}`", path);
         const SymList& sizes = writer_.type(Handle{static_cast<int32_t>(found->second)}).sizes;
-        if (dim < 0 || dim >= static_cast<int64_t>(sizes.size())) return fail(Kind::unsupported, "guard on `{}`", path);
-        return sizes[static_cast<size_t>(dim)];
-      });
+        if (*dim < 0 || *dim >= static_cast<int64_t>(sizes.size()))
+          return fail(Kind::unsupported, "guard on `{}`", path);
+        return sizes[static_cast<size_t>(*dim)];
+      };
+      Result<Sym> condition = parse_size_guard(line.text(), value_of);
       // What the export assumed and cannot be checked would be a wrong result in silence.
       failure = condition ? writer_.assert_condition(*condition, std::string(line.text()))
                           : Status(std::unexpected(std::move(condition).error()));
@@ -371,6 +376,7 @@ class Program {
   size_t user_inputs_ = 0;
   std::map<std::string, Handle> weights_;
   std::map<std::string, size_t> inputs_by_placeholder_;
+  std::map<std::string, Sym> numbers_by_placeholder_;
 };
 
 }  // namespace

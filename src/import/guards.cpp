@@ -211,38 +211,45 @@ class Python {
 Result<Sym> read_python(std::string_view text, const NameOf& name_of) { return Python(text, name_of).read(); }
 
 Result<Sym> parse_size_guard(std::string_view text,
-                             const std::function<Result<Sym>(const std::string&, int64_t)>& size_of) {
-  // Each L['d']['a'].size()[0] becomes a name of its own.
+                             const std::function<Result<Sym>(const std::string&, std::optional<int64_t>)>& value_of) {
+  // Each L['d']['a'].size()[0] and L['n'] becomes a name of its own.
   std::string plain;
-  std::map<std::string, Sym> sizes;
+  std::map<std::string, Sym> values;
   for (size_t at = 0; at < text.size();) {
     const bool begins = at == 0 || !(std::isalnum(static_cast<unsigned char>(text[at - 1])) || text[at - 1] == '_');
     if (!begins || !text.substr(at).starts_with("L[")) {
       plain += text[at++];
       continue;
     }
-    constexpr std::string_view size_call = ".size()[";
-    const size_t end = text.find(size_call, at);
-    if (end == std::string_view::npos) return fail(Kind::unsupported, "guard `{}`", text);
     std::string path;
-    for (char c : text.substr(at + 1, end - at - 1)) {
-      if (c == '[') path += path.empty() ? "" : "_";
-      if (std::isalnum(static_cast<unsigned char>(c)) || c == '_') path += c;
+    ++at;
+    while (at < text.size() && text[at] == '[') {
+      const size_t end = text.find(']', at);
+      if (end == std::string_view::npos) return fail(Kind::unsupported, "guard `{}`", text);
+      path += path.empty() ? "" : "_";
+      for (char c : text.substr(at + 1, end - at - 1))
+        if (std::isalnum(static_cast<unsigned char>(c)) || c == '_') path += c;
+      at = end + 1;
     }
-    int64_t dim = 0;
-    const char* first = text.data() + end + size_call.size();
-    auto [last, failure] = std::from_chars(first, text.data() + text.size(), dim);
-    if (failure != std::errc() || last == text.data() + text.size() || *last != ']')
+    std::optional<int64_t> dim;
+    constexpr std::string_view size_call = ".size()[";
+    if (text.substr(at).starts_with(size_call)) {
+      const char* first = text.data() + at + size_call.size();
+      auto [last, failure] = std::from_chars(first, text.data() + text.size(), dim.emplace());
+      if (failure != std::errc() || last == text.data() + text.size() || *last != ']')
+        return fail(Kind::unsupported, "guard `{}`", text);
+      at = static_cast<size_t>(last - text.data()) + 1;
+    } else if (text.substr(at).starts_with(".")) {
       return fail(Kind::unsupported, "guard `{}`", text);
-    at = static_cast<size_t>(last - text.data()) + 1;
-    TD_TRY(Sym size, size_of(path, dim));
-    std::string name = format("size_{}", sizes.size());
+    }
+    TD_TRY(Sym value, value_of(path, dim));
+    std::string name = format("value_{}", values.size());
     plain += name;
-    sizes.emplace(std::move(name), size);
+    values.emplace(std::move(name), value);
   }
   Result<Sym> condition = read_python(plain, [&](const std::string& name) -> Result<Sym> {
-    auto found = sizes.find(name);
-    if (found == sizes.end()) return fail(Kind::unsupported, "name `{}`", name);
+    auto found = values.find(name);
+    if (found == values.end()) return fail(Kind::unsupported, "name `{}`", name);
     return found->second;
   });
   if (!condition) return fail(Diagnostic{Kind::unsupported, format("guard `{}`", text), {condition.error().text}});

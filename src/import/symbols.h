@@ -2,6 +2,7 @@
 // and the infix keys of range constraints, to Sym. Symbols are renumbered in order of first use.
 #pragma once
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -34,9 +35,11 @@ class Symbols {
   std::unordered_map<std::string, Sym> read_;  // by text
 };
 
-// A guard of `guards_code` over input sizes: `L['x'].size()[0] % 2 == 0`. `size_of` gives the Sym of dimension `dim` of
-// the input named by `path` (`x`, `d_a`, `xs_1`). Fails on what is not such an expression. (guards.cpp)
-Result<Sym> parse_size_guard(std::string_view text,
-                             const std::function<Result<Sym>(const std::string& path, int64_t dim)>& size_of);
+// A guard of `guards_code` over inputs: `L['x'].size()[0] % 2 == 0 and L['n'] != 1`. `value_of` gives the Sym of
+// dimension `dim` of the tensor named by `path` (`x`, `d_a`, `xs_1`), or of an integer input. Fails on what is not such
+// an expression. (guards.cpp)
+Result<Sym> parse_size_guard(
+    std::string_view text,
+    const std::function<Result<Sym>(const std::string& path, std::optional<int64_t> dim)>& value_of);
 
 }  // namespace toroid

@@ -101,8 +101,9 @@ TEST(Srepr, SymbolsAreNumberedInOrder) {
 TEST(Guards, SizesOfNestedInputs) {
   Graph graph;
   Symbols symbols(graph);
-  auto size_of = [&](const std::string& path, int64_t dim) -> Result<Sym> {
-    return symbols.symbol(format("{}{}", path == "xs_1" ? "a" : "b", dim));
+  auto size_of = [&](const std::string& path, std::optional<int64_t> dim) -> Result<Sym> {
+    if (!dim) return symbols.symbol(path);
+    return symbols.symbol(format("{}{}", path == "xs_1" ? "a" : "b", *dim));
   };
   Result<Sym> guard = parse_size_guard("L['xs'][1].size()[0] % 2 == 0", size_of);
   ASSERT_TRUE(guard);
@@ -130,6 +131,9 @@ TEST(Guards, SizesOfNestedInputs) {
   ASSERT_TRUE(quotient);
   EXPECT_EQ(evaluate(*quotient, {{b0.symbol_name(), 8}, {a0.symbol_name(), 11}}), 1);
   EXPECT_EQ(evaluate(*quotient, {{b0.symbol_name(), 7}, {a0.symbol_name(), 11}}), 0);
+  Result<Sym> of_number = parse_size_guard("L['n1'] != (-1)", size_of);
+  ASSERT_TRUE(of_number);
+  EXPECT_EQ(*of_number, sym_ne(symbols.symbol("n1"), -1));
   EXPECT_FALSE(parse_size_guard("this is not python", size_of));
   EXPECT_FALSE(parse_size_guard("L['x'].stride()[0] == 1", size_of));
   EXPECT_FALSE(parse_size_guard(std::string(100000, '(') + "1" + std::string(100000, ')'), size_of));
