@@ -304,6 +304,7 @@ std::optional<Schedule> try_fuse(Loops loops, const Target& target, const FuseOp
         if (std::find(kernel.reads.begin(), kernel.reads.end(), source) == kernel.reads.end())
           kernel.reads.push_back(source);
   join_products(program, schedule, kernels);
+  share_packed(program, schedule, kernels);
   Traffic traffic(program, schedule);
   for (Kernel& kernel : kernels) {
     std::vector<TensorId> reads;

@@ -140,6 +140,8 @@ void group_tensors(Program& program);                      // group.cpp
 void choose_places(Program& program, Schedule& schedule);  // layout.cpp
 // join_products.cpp: of kernels that all have been built.
 void join_products(Program& program, Schedule& schedule, std::vector<Kernel>& kernels);
+// share_packed.cpp: of kernels that all have been built.
+void share_packed(Program& program, Schedule& schedule, std::vector<Kernel>& kernels);
 
 // templates.cpp: the template kernel for a contraction with these places, or nothing when its operands do not fit.
 std::optional<Kernel> match_template(Program& program, Schedule& schedule, const Group& group);

@@ -159,6 +159,24 @@ TEST(Compiled, ProductsSideBySideOfDynamicRows) {
   p.check({{3, 29, 80}}, 1e-5);
 }
 
+// An embedding tied to the output layer is looked up in the packed weight, also in the last panel.
+TEST(Compiled, RowsOutOfPanels) {
+  for (const char* dtype : {"f32", "bf16"})
+    for (int64_t rows : {128, 150})
+      for (int64_t columns : {40, 33}) {
+        Program p;
+        const Tensor x = p.input("x", {19});
+        const Tensor scaled =
+            p.call("aten.mul.Tensor", {p.call("aten.abs.default", {x}), static_cast<double>(rows) - 0.01});
+        const Tensor w = p.weight("w", {rows, columns}, 1, dtype);
+        const Tensor at = p.call("aten.to.dtype", {scaled, GraphBuilder::Dtype{"i64"}});
+        const Tensor h = p.call("aten.embedding.default", {w, at});
+        p.output(p.f32(h));
+        p.output(p.f32(p.call("aten.linear.default", {p.call("aten.relu.default", {h}), w, {}})));
+        p.check({{19}}, dtype[0] == 'f' ? 1e-5 : 1e-1);
+      }
+}
+
 // A row that the kernel itself writes, read at other places of it: only when the whole row is there.
 TEST(Compiled, RowReadAtComputedPlaces) {
   Program p;
