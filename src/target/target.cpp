@@ -1,6 +1,8 @@
 // Target texts, and what follows from a set of features.
 #include "target/target.h"
 
+#include <algorithm>
+
 #include "base/text.h"
 #include "target/features.h"
 
@@ -113,7 +115,14 @@ bool Target::has(std::string_view feature) const {
   return row >= 0 && ((features_ >> row) & 1);
 }
 
-int Target::lanes() const { return has("avx512f") ? 16 : has("avx") ? 8 : 4; }
+int Target::lanes() const {
+  // The prelude's vectors of a length use all of these.
+  auto all = [this](std::initializer_list<std::string_view> features) {
+    return std::ranges::all_of(features, [this](std::string_view feature) { return has(feature); });
+  };
+  if (all({"avx512f", "avx512bw", "avx512dq", "avx512vl"})) return 16;
+  return all({"avx2", "fma", "f16c"}) ? 8 : 4;
+}
 
 std::vector<std::string> Target::compiler_flags(CompilerKind kind) const {
   int level = base_level(features_);
@@ -123,9 +132,9 @@ std::vector<std::string> Target::compiler_flags(CompilerKind kind) const {
     if ((beyond >> i) & 1) flags.push_back(format("-m{}", feature_table[i].flag));
   }
   // Both compilers tune a generic AVX-512 target for 256-bit vectors; clang even splits our 16-lane values in two.
-  if (has("avx512f")) flags.push_back("-mprefer-vector-width=512");
+  if (lanes() == 16) flags.push_back("-mprefer-vector-width=512");
   // g++ copies blocks of memory in 256-bit pieces unless told.
-  if (has("avx512f") && kind == CompilerKind::gcc) flags.insert(flags.end(), {"-mmove-max=512", "-mstore-max=512"});
+  if (lanes() == 16 && kind == CompilerKind::gcc) flags.insert(flags.end(), {"-mmove-max=512", "-mstore-max=512"});
   return flags;
 }
 

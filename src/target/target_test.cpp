@@ -49,6 +49,10 @@ TEST(Target, LanesAndFeatures) {
   EXPECT_EQ(Target::parse("x86-64-v2")->lanes(), 4);
   EXPECT_EQ(Target::parse("x86-64-v3")->lanes(), 8);
   EXPECT_EQ(Target::parse("x86-64-v4")->lanes(), 16);
+  // Vectors of a length need more than the one feature that has their registers.
+  EXPECT_EQ(Target::parse("x86-64-v2+avx2")->lanes(), 4);
+  EXPECT_EQ(Target::parse("x86-64-v2+avx2+fma+f16c")->lanes(), 8);
+  EXPECT_EQ(Target::parse("x86-64-v3+avx512f+avx512bw")->lanes(), 8);
   Target v3 = *Target::parse("x86-64-v3");
   EXPECT_TRUE(v3.has("fma") && v3.has("f16c") && !v3.has("avx512f") && !v3.has("nonsense"));
   std::vector<std::string> names = v3.cpuid_features();
