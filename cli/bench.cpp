@@ -1,6 +1,7 @@
 // `toroid bench`: how long a package takes, as a whole and by kernel, with the work it does per second.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <iostream>
 
@@ -81,6 +82,9 @@ void print_row(const std::string& name, const Json& row) {
 }  // namespace
 
 Outcome bench_command(const BenchArgs& args) {
+  if (args.runs < 0) return Error{"bad_option", "`--runs " + std::to_string(args.runs) + "` is below 0", {}};
+  if (!(args.seconds >= 0) || !std::isfinite(args.seconds))
+    return Error{"bad_option", "`--seconds` must be a number from 0", {}};
   CLI_TRY(Model model, Model::load(args));
   InputArgs input_args = args;
   input_args.random = args.random || args.inputs.empty();

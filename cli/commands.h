@@ -59,6 +59,6 @@ Outcome verify_command(const std::string& package, const std::string& model);
 Outcome doctor_command();
 
 // The environment, read here and nowhere else in the program: TOROID_CACHE, TOROID_CXX, … (docs/environment.md).
-CompileOptions options_from_environment();
+Expected<CompileOptions> options_from_environment();
 
 }  // namespace toroid::cli

@@ -1,4 +1,5 @@
 // `toroid compile`: an archive or a stage's text to a package or a later stage's text.
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -38,6 +39,14 @@ Outcome write_text(const std::string& path, const std::string& text) {
     std::cout << text;
     return Nothing{};
   }
+  // A text may go to a terminal or into a pipe too.
+  struct stat status;
+  if (stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) {
+    std::ofstream out(path, std::ios::binary);
+    out << text;
+    out.close();
+    return out ? Outcome(Nothing{}) : Error{"io", "cannot write `" + path + "`", {}};
+  }
   auto file = OutputFile::create(path);
   if (!file) return file.error();
   std::ofstream out(file->temporary(), std::ios::binary);
@@ -66,6 +75,10 @@ Outcome compile_command(CompileArgs args) {
                    step.step.c_str(), step.detail.empty() ? "" : (" " + step.detail).c_str());
     };
   }
+  args.options.warning = [&](std::string_view text) {
+    line.clear();
+    std::fprintf(stderr, "warning: %s\n", printable(text).c_str());
+  };
   args.options.explanation = [&](std::string_view topic, std::string_view text) {
     line.clear();
     std::fprintf(stderr, "%.*s: %.*s\n", static_cast<int>(topic.size()), topic.data(), static_cast<int>(text.size()),

@@ -20,7 +20,7 @@ Outcome ops_command(const std::string& like) {
 Outcome verify_command(const std::string& package, const std::string& model) {
   CLI_TRY(Model loaded, Model::load(package, model, 0));
   if (int status = toroid_verify(loaded.get())) return runtime_error(status);
-  std::cout << package << ": code and weights are as the manifest says\n";
+  std::cout << package << ": every member is as it was written\n";
   return Nothing{};
 }
 
@@ -69,7 +69,7 @@ std::string cache_text(const CompileOptions& options) {
 }  // namespace
 
 Outcome doctor_command() {
-  CompileOptions options = options_from_environment();
+  CLI_TRY(CompileOptions options, options_from_environment());
   std::vector<Error> wrong;
   row("toroid", std::string(version()) + ", runtime " + toroid_version());
   row("glibc", gnu_get_libc_version());

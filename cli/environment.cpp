@@ -25,14 +25,16 @@ std::string cache_folder() {
 
 }  // namespace
 
-CompileOptions options_from_environment() {
+Expected<CompileOptions> options_from_environment() {
   CompileOptions options;
   options.cache_folder = cache_folder();
-  std::string megabytes = variable("TOROID_CACHE_MB");
-  int64_t number = 0;
-  auto [end, bad] = std::from_chars(megabytes.data(), megabytes.data() + megabytes.size(), number);
-  if (bad == std::errc() && end == megabytes.data() + megabytes.size() && number > 0)
+  if (std::string megabytes = variable("TOROID_CACHE_MB"); !megabytes.empty()) {
+    int64_t number = 0;
+    auto [end, bad] = std::from_chars(megabytes.data(), megabytes.data() + megabytes.size(), number);
+    if (bad != std::errc() || end != megabytes.data() + megabytes.size() || number <= 0 || number > INT64_MAX >> 20)
+      return Error{"bad_option", "TOROID_CACHE_MB is `" + megabytes + "`, expected a number of MiB above 0", {}};
     options.cache_bytes = number << 20;
+  }
   options.compiler = variable("TOROID_CXX");
   options.launcher = variable("TOROID_LAUNCHER");
   if (std::string path = variable("PATH"); !path.empty()) options.search_path = path;

@@ -27,6 +27,18 @@ Json part(const Json& object, const char* key) {
 // The sums over a run, as numbers at `symbols` where they are expressions.
 constexpr const char* sums[] = {"intermediate_bytes", "bytes_moved", "peak_bytes", "lower_bound_bytes"};
 
+// The sizes that a report's totals are for: the plan adds them up for those of the export alone. Empty where the totals
+// hold for every size.
+Json totals_at(const Json& report) {
+  Json at = Json::object();
+  const bool fixed = std::any_of(std::begin(sums), std::end(sums),
+                                 [&](const char* sum) { return report.value(sum, Json()).is_number(); });
+  for (const Json& symbol : report.value("symbols", Json::array()))
+    if (fixed)
+      at[symbol.value("name", "")] = symbol.value("hint", std::max<int64_t>(symbol.value("low", int64_t{1}), 1));
+  return at;
+}
+
 std::string amount(int64_t bytes) {
   char text[40];
   if (bytes < 10'000)
@@ -59,7 +71,7 @@ void print_info(const Json& info) {
   for (const Json& symbol : info["symbols"]) {
     std::cout << "  " << symbol.value("name", "") << " in " << symbol.value("low", int64_t{0}) << "..";
     if (symbol.contains("high") && symbol["high"].is_number()) std::cout << symbol["high"];
-    std::cout << ", counted below with " << symbol.value("value", int64_t{0}) << "\n";
+    std::cout << ", counted with " << symbol.value("value", int64_t{0}) << "\n";
   }
   std::cout << "target   " << info["target"].get<std::string>() << "\n";
   std::cout << "compiler " << info["compiler"].get<std::string>() << "\n";
@@ -68,8 +80,11 @@ void print_info(const Json& info) {
   std::cout << "code     " << amount(info["code_bytes"]) << "\n";
   std::cout << "kernels  " << info["kernels"] << "\n";
   for (const Json& op : info["plugin_ops"]) std::cout << "plug-in  " << op.get<std::string>() << "\n";
+  std::string at;
+  for (const auto& [name, value] : info["totals_at"].items())
+    at += (at.empty() ? " at " : ", ") + name + "=" + value.dump();
   for (const char* sum : sums) {
-    if (info.contains(sum)) std::cout << sum << "  " << amount(info[sum]) << "\n";
+    if (info.contains(sum)) std::cout << sum << "  " << amount(info[sum]) << at << "\n";
   }
 }
 
@@ -98,6 +113,7 @@ Outcome info_command(const InfoArgs& args) {
   for (const char* sum : sums) {
     if (auto number = report_number(report.value(sum, Json()), symbols)) info[sum] = *number;
   }
+  info["totals_at"] = totals_at(report);
   Json details = Json::array();
   for (Json kernel : kernels) {
     for (const char* key : {"flops", "bytes"}) {

@@ -1,4 +1,7 @@
 // Tensors for a model: read from a file, or made up from its signature; and the runtime's outputs as tensors.
+#include <unistd.h>
+
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -66,6 +69,9 @@ void fill(HostTensor& tensor, int64_t count, Normal& normal) {
 Expected<Tensors> random_inputs(const Model& model, const InputArgs& args) {
   CLI_TRY(SymbolValues symbols, symbol_values(model.report(), args.sizes));
   Normal normal(args.seed);
+  // Asked for, memory is promised; taken, the system may kill the program instead of refusing.
+  const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  int64_t total = 0;
   Tensors tensors;
   for (const toroid_slot& slot : model.inputs()) {
     HostTensor tensor{"arg" + std::to_string(tensors.size()), slot.dtype, {}, {}, {}};
@@ -75,6 +81,12 @@ Expected<Tensors> random_inputs(const Model& model, const InputArgs& args) {
     }
     CLI_TRY(int64_t bytes, tensor_bytes(tensor.sizes, toroid_dtype_bytes(slot.dtype)));
     tensor.strides = row_major_strides(tensor.sizes);
+    total += bytes;
+    if (total > memory) {
+      return Error{"bad_option",
+                   "inputs of more than " + std::to_string(memory >> 20) + " MiB, all the memory of this machine",
+                   {"at `" + std::string(slot.name ? slot.name : "") + "`, hint: give smaller ones by --size"}};
+    }
     tensor.data.resize(static_cast<size_t>(bytes));
     fill(tensor, bytes / toroid_dtype_bytes(slot.dtype), normal);
     tensors.push_back(std::move(tensor));
@@ -94,6 +106,16 @@ Expected<Tensors> file_inputs(const Model& model, const std::string& path) {
                    {"the model takes " + std::to_string(model.inputs().size()) + " inputs: arg0, arg1, …"}};
     }
     tensors.push_back(std::move(*match));
+    match->name.clear();
+  }
+  for (const HostTensor& left : found) {
+    const bool numbered = left.name.starts_with("arg") && left.name.size() > 3 &&
+                          left.name.find_first_not_of("0123456789", 3) == std::string::npos;
+    if (!numbered) continue;
+    return Error{"bad_input",
+                 "`" + path + "` has `" + left.name + "`, and the model takes " + std::to_string(tensors.size()) +
+                     (tensors.size() == 1 ? " input" : " inputs"),
+                 {}};
   }
   return tensors;
 }

@@ -84,9 +84,11 @@ std::vector<std::string> split_sizes(const std::string& text) {
 
 Expected<SymbolValues> symbol_values(const Json& report, const std::vector<std::string>& sizes) {
   SymbolValues symbols;
+  std::vector<std::pair<int64_t, int64_t>> ranges;
   for (const Json& symbol : report.value("symbols", Json::array())) {
     int64_t low = symbol.value("low", int64_t{1});
     symbols.emplace_back(symbol.value("name", ""), symbol.contains("hint") ? symbol.value("hint", low) : low);
+    ranges.emplace_back(low, symbol.value("high", int64_t{INT64_MAX}));
   }
   for (const std::string& size : sizes) {
     size_t equal = size.find('=');
@@ -98,10 +100,18 @@ Expected<SymbolValues> symbol_values(const Json& report, const std::vector<std::
     }
     bool found = false;
     std::string known;
-    for (auto& [symbol, current] : symbols) {
+    for (size_t i = 0; i < symbols.size(); ++i) {
+      const std::string& symbol = symbols[i].first;
       known += (known.empty() ? "" : ", ") + symbol;
       if (symbol != name) continue;
-      current = number;
+      const auto [low, high] = ranges[i];
+      if (number < low || number > high) {
+        return Error{"bad_option",
+                     "`--size " + size + "` is outside of what the model takes: " + std::to_string(low) + ".." +
+                         (high == INT64_MAX ? "" : std::to_string(high)),
+                     {}};
+      }
+      symbols[i].second = number;
       found = true;
     }
     if (!found) {

@@ -119,7 +119,24 @@ Outcome write_npz(const std::string& path, const Tensors& tensors) {
   return file->commit();
 }
 
-Expected<OutputFile> OutputFile::create(const std::string& path) {
+Expected<OutputFile> OutputFile::create(const std::string& given) {
+  // A device or pipe would be replaced, and so would a link instead of what it leads to.
+  struct stat status;
+  if (stat(given.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
+    return Error{"io", "cannot write `" + given + "`: it is not a regular file", {}};
+  std::string path = given;
+  for (int links = 0;; ++links) {
+    char target[4096];
+    const ssize_t length = readlink(path.c_str(), target, sizeof target);
+    if (length < 0) break;
+    if (links == 40) {
+      errno = ELOOP;
+      return io(given, "write");
+    }
+    const size_t slash = path.rfind('/');
+    const bool beside = target[0] != '/' && slash != std::string::npos;
+    path = (beside ? path.substr(0, slash + 1) : "") + std::string(target, static_cast<size_t>(length));
+  }
   std::string temporary = path + ".XXXXXX";
   int fd = mkstemp(temporary.data());
   if (fd < 0) return io(path, "write");

@@ -20,7 +20,8 @@ Outcome run_command(const RunArgs& args) {
   Tensors results = outputs.copy();
   if (!args.outputs.empty()) return write_tensors(args.outputs, results);
   for (const HostTensor& result : results) {
-    std::cout << result.name << " " << toroid_dtype_name(result.dtype) << "[";
+    const char* dtype = toroid_dtype_name(result.dtype);
+    std::cout << result.name << " " << (dtype ? dtype : "of an unknown type") << "[";
     for (size_t i = 0; i < result.sizes.size(); ++i) std::cout << (i ? ", " : "") << result.sizes[i];
     std::cout << "]\n";
   }

@@ -40,7 +40,8 @@ Expected<Tensors> parse_safetensors(std::string_view bytes, const std::string& w
 Expected<Tensors> read_safetensors(const std::string& path);
 Outcome write_safetensors(const std::string& path, const Tensors& tensors);
 
-// Writes to a temporary file beside `path`, renames it at commit(); removes it otherwise.
+// Writes to a temporary file beside `path`, renames it at commit(); removes it otherwise. Links are followed; what
+// exists and is no regular file is refused.
 class OutputFile {
  public:
   static Expected<OutputFile> create(const std::string& path);

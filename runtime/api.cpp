@@ -9,6 +9,7 @@
 #include "model.h"
 #include "plugins.h"
 #include "pool.h"
+#include "toroid/error.h"
 #include "toroid/runtime.h"
 
 using namespace toroid::runtime;
@@ -26,7 +27,8 @@ namespace {
 thread_local char last_error[2048];
 
 int set_failure(int code, const char* text) {
-  std::strncpy(last_error, text, sizeof last_error - 1);
+  // Paths and names from files may be any bytes; Python takes UTF-8 only.
+  std::strncpy(last_error, toroid::printable(text).c_str(), sizeof last_error - 1);
   return code;
 }
 

@@ -1,6 +1,7 @@
 // JSON text to Manifest. Every field is checked for presence and type; nothing here throws.
 #include "manifest.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "toroid/runtime.h"
@@ -34,6 +35,27 @@ struct Fields {
   }
 };
 
+// How deep the brackets outside of a JSON text's strings go. Copies of a Json recurse as deep.
+int nesting(std::string_view text) {
+  int depth = 0, most = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (in_string) {
+      if (text[i] == '\\')
+        ++i;
+      else if (text[i] == '"')
+        in_string = false;
+    } else if (text[i] == '"') {
+      in_string = true;
+    } else if (text[i] == '{' || text[i] == '[') {
+      most = std::max(most, ++depth);
+    } else if (text[i] == '}' || text[i] == ']') {
+      --depth;
+    }
+  }
+  return most;
+}
+
 Outcome<void> check_format(const std::string& format) {
   int64_t major = 0, minor = 0;
   size_t at = 0;
@@ -57,6 +79,7 @@ Outcome<void> check_format(const std::string& format) {
 }  // namespace
 
 Outcome<Manifest> read_manifest(std::string_view text) {
+  if (nesting(text) > 64) return refuse(TOROID_BAD_FILE, "manifest.json is nested too deep");
   const Json j = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!j.is_object()) return refuse(TOROID_BAD_FILE, "manifest.json is not a JSON object");
   Fields fields;

@@ -121,6 +121,12 @@ Outcome<void> Package::verify() const {
   if (code != manifest_.code_sha256)
     return refuse(TOROID_BAD_FILE, "the model's code is damaged: its SHA-256 is ", code, ", the manifest says ",
                   manifest_.code_sha256);
+  // The manifest vouches for those two; for everything else the zip's checksums do.
+  for (const ZipMember& m : members_) {
+    if (m.name == folder_ + manifest_.code_file || m.name == folder_ + manifest_.weights_file) continue;
+    if (crc32_of(bytes_.subspan(m.offset, m.bytes)) != m.crc32)
+      return refuse(TOROID_BAD_FILE, "member `", m.name, "` is damaged (wrong CRC-32)");
+  }
   if (manifest_.weights_file.empty()) return {};
   const std::string weights = hash_weights(weights_);
   if (weights != manifest_.weights_hash)

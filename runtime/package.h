@@ -30,7 +30,7 @@ class Package {
   // From a file: mapped in place. From memory: in place when `borrow`, else copied.
   Outcome<Weights> load_weights(uint64_t mutated_bytes, bool borrow) const;
 
-  // Hashes code and weights against the manifest.
+  // Hashes code and weights against the manifest, every other member against the zip's checksum.
   Outcome<void> verify() const;
 
  private:

@@ -72,18 +72,22 @@ struct CompileOptions {
   // Seconds after which the compilation gives up; 0: never.
   double deadline_seconds = 0;
   Cancellation cancel;
-  // Called on the compiling thread, now and then.
+  // Called now and then, one call at a time. What a function given here throws ends the compilation: Error `cancelled`.
   std::function<void(const Progress&)> progress;
   std::function<void(const StepTime&)> time;
   // Lines that say why: topics of `explain` are fuse, cache, guard.
   std::vector<std::string> explain;
   std::function<void(std::string_view topic, std::string_view line)> explanation;
+  // What went less well than it should and yet fails nothing: a cache folder that cannot be written to. The summary has
+  // it too.
+  std::function<void(std::string_view line)> warning;
   // Every stage's text and the sources are written here: 01-import.graph, … Empty: nowhere.
   std::string dump_folder;
   // For finding faults: steps to leave out (optional ones only), and the number of steps after which to stop.
   std::vector<std::string> skip;
   int stop_after = 0;
-  // Write the package straight to this file: whole or not at all, and not first to memory.
+  // Write the package straight to this file: whole or not at all, and not first to memory. A link is followed; what is
+  // no regular file (a device, a pipe) is refused.
   std::string output;
   // Shared libraries with ops of the user's own (plugin.h), as load_plugin takes them.
   std::vector<std::string> plugins;

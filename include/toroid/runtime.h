@@ -167,7 +167,7 @@ TOROID_API int32_t toroid_pool_threads(void);
 TOROID_API int toroid_set_weights(toroid_model* model, const char* const* names, const toroid_tensor* tensors,
                                   size_t count);
 
-/* Hashes code and weights of the loaded package against its manifest. */
+/* Hashes code and weights of the loaded package against its manifest, its other members against the zip's checksums. */
 TOROID_API int toroid_verify(toroid_model* model);
 
 /* JSON texts that live with the model: the manifest; the report (kernels with FLOPs and bytes, memory plan). */

@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable
 from typing import Any, TypedDict
 
+from ._errors import Error
+
 
 class Options(TypedDict, total=False):
     """The keyword arguments of toroid.compile; all have defaults."""
@@ -49,7 +51,9 @@ def from_environment() -> Options:
     """The options that docs/environment.md names."""
     options: Options = {"cache_folder": _cache_folder()}
     megabytes = os.environ.get("TOROID_CACHE_MB", "")
-    if megabytes.isdigit() and int(megabytes) > 0:
+    if megabytes:
+        if not (megabytes.isascii() and megabytes.isdigit() and 0 < int(megabytes) < 1 << 43):
+            raise Error("bad_option", f"TOROID_CACHE_MB is `{megabytes}`, expected a number of MiB above 0")
         options["cache_bytes"] = int(megabytes) << 20
     for variable, option in (("TOROID_CXX", "compiler"), ("TOROID_LAUNCHER", "launcher"), ("PATH", "search_path"),
                              ("TMPDIR", "temporary_folder")):

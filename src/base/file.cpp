@@ -83,7 +83,30 @@ AtomicFile::~AtomicFile() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
-Result<AtomicFile> AtomicFile::create(const std::string& path, int mode) {
+Result<std::string> output_path(const std::string& path) {
+  struct stat status;
+  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    const char* what = S_ISDIR(status.st_mode)    ? "a folder"
+                       : S_ISFIFO(status.st_mode) ? "a pipe"
+                       : S_ISSOCK(status.st_mode) ? "a socket"
+                                                  : "a device";
+    return fail(Kind::io, "cannot write `{}`: it is {}, not a regular file", path, what);
+  }
+  // By hand, since the last link may lead to a file that is not there yet.
+  std::string at = path;
+  for (int links = 0; links < 40; ++links) {
+    char target[4096];
+    const ssize_t length = ::readlink(at.c_str(), target, sizeof target);
+    if (length < 0) return at;
+    const std::string_view text(target, static_cast<size_t>(length));
+    const size_t slash = at.rfind('/');
+    at = (text.starts_with('/') || slash == std::string::npos ? "" : at.substr(0, slash + 1)) + std::string(text);
+  }
+  return io("write", path, ELOOP);
+}
+
+Result<AtomicFile> AtomicFile::create(const std::string& given, int mode) {
+  TD_TRY(const std::string path, output_path(given));
   size_t slash = path.rfind('/');
   std::string folder = slash == std::string::npos ? "" : path.substr(0, slash + 1);
   // Not built from the name of the file, which may already be as long as names can be.
@@ -172,6 +195,13 @@ TempFolder::~TempFolder() {
   if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
 }
 
+Result<int> high_descriptor(int fd, const std::string& name) {
+  const int higher = fcntl(fd, F_DUPFD_CLOEXEC, 10);
+  // EINVAL, "Invalid argument": the limit itself is 10 or less.
+  if (higher < 0) return io("create", name, errno == EINVAL ? EMFILE : errno);
+  return higher;
+}
+
 Result<Fd> scratch_file(const std::string& name) {
   Fd fd(memfd_create(name.c_str(), MFD_CLOEXEC));
   if (!fd.valid()) {
@@ -182,9 +212,8 @@ Result<Fd> scratch_file(const std::string& name) {
   }
   if (fd.get() < 10) {
     // Numbers below 10 are where a child process finds its files: see run_process.
-    Fd higher(fcntl(fd.get(), F_DUPFD_CLOEXEC, 10));
-    if (!higher.valid()) return io("create", name, errno);
-    return higher;
+    TD_TRY(const int higher, high_descriptor(fd.get(), name));
+    return Fd(higher);
   }
   return fd;
 }

@@ -46,8 +46,13 @@ Result<std::string> read_fd(int fd, const std::string& name);
 // Writes all of `bytes` at the descriptor's position.
 Status write_fd(int fd, std::string_view bytes, const std::string& name);
 
+// The file that writing to `path` would change: links are followed, or the link would be replaced and what it leads to
+// stay as it was. Refuses what exists and is no regular file: a device or pipe would be replaced too.
+Result<std::string> output_path(const std::string& path);
+
 // A file that appears under its name only when complete: written to a temporary in the same folder, then renamed.
 // Whatever happens before commit(), the temporary is removed and an older file of that name stays as it was.
+// `path` is as output_path takes it.
 class AtomicFile {
  public:
   static Result<AtomicFile> create(const std::string& path, int mode = 0644);
@@ -99,6 +104,9 @@ class TempFolder {
   explicit TempFolder(std::string path) : path_(std::move(path)) {}
   std::string path_;
 };
+
+// A copy of the descriptor, closed on exec, whose number leaves 0..9 free; `name` is for the message.
+Result<int> high_descriptor(int fd, const std::string& name);
 
 // An anonymous file (memory, or an unlinked temporary), closed on exec, whose number leaves 0..9 free.
 Result<Fd> scratch_file(const std::string& name);

@@ -64,8 +64,14 @@ TEST_F(FileTest, UncommittedFileLeavesTheOldOne) {
 }
 
 TEST_F(FileTest, FailedRenameRemovesTheTemporary) {
-  ASSERT_TRUE(make_dirs(path("a/b")));
-  auto written = write_file_atomic(path("a"), "x");
+  Status written;
+  {
+    auto file = AtomicFile::create(path("a"));
+    ASSERT_TRUE(file->write("x"));
+    // Since then somebody made a folder of that name.
+    ASSERT_TRUE(make_dirs(path("a/b")));
+    written = file->commit();
+  }
   ASSERT_FALSE(written);
   EXPECT_EQ(written.error().text, "cannot create `" + path("a") + "`: Is a directory");
   EXPECT_EQ(listing(folder.path()), std::vector<std::string>{"a"});
@@ -155,6 +161,33 @@ TEST(ScratchFile, KeepsLowNumbersFree) {
   EXPECT_NE(fcntl(fd.get(), F_GETFD) & FD_CLOEXEC, 0);
   ASSERT_TRUE(write_fd(fd.get(), "abc", "test"));
   EXPECT_EQ(*read_fd(fd.get(), "test"), "abc");
+}
+
+TEST(OutputPath, FollowsLinksAndRefusesWhatIsNoFile) {
+  TempFolder folder = *TempFolder::create();
+  const std::string root = folder.path() + "/";
+  ASSERT_TRUE(make_dirs(root + "there"));
+  ASSERT_EQ(symlink("there/second", (root + "first").c_str()), 0);
+  ASSERT_EQ(symlink("file", (root + "there/second").c_str()), 0);
+  EXPECT_EQ(*output_path(root + "new"), root + "new");
+  EXPECT_EQ(*output_path(root + "first"), root + "there/file");
+  // Where the last link leads to nothing yet, and where to a file.
+  for (const char* text : {"one", "two"}) {
+    ASSERT_TRUE(write_file_atomic(root + "first", text));
+    EXPECT_EQ(*read_file(root + "there/file"), text);
+    EXPECT_TRUE(std::filesystem::is_symlink(root + "first"));
+    EXPECT_TRUE(std::filesystem::is_symlink(root + "there/second"));
+  }
+  ASSERT_EQ(mkfifo((root + "pipe").c_str(), 0600), 0);
+  ASSERT_EQ(symlink("pipe", (root + "to_pipe").c_str()), 0);
+  ASSERT_EQ(symlink("round", (root + "round").c_str()), 0);
+  for (const char* name : {"pipe", "to_pipe", "there", "round"}) {
+    Status written = write_file_atomic(root + name, "text");
+    ASSERT_FALSE(written) << name;
+    EXPECT_EQ(written.error().kind, Kind::io) << name;
+    EXPECT_NE(written.error().text.find(root + name), std::string::npos) << written.error().text;
+  }
+  EXPECT_TRUE(std::filesystem::is_fifo(root + "pipe"));
 }
 
 }  // namespace

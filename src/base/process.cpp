@@ -35,10 +35,10 @@ Result<Pipe> make_pipe() {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return fail(Kind::io, "cannot create a pipe: {}", system_error_text(errno));
   Pipe low{Fd(ends[0]), Fd(ends[1])}, high;
-  high.read.reset(fcntl(ends[0], F_DUPFD_CLOEXEC, 10));
-  high.write.reset(fcntl(ends[1], F_DUPFD_CLOEXEC, 10));
-  if (!high.read.valid() || !high.write.valid())
-    return fail(Kind::io, "cannot create a pipe: {}", system_error_text(errno));
+  TD_TRY(const int read, high_descriptor(ends[0], "a pipe"));
+  high.read.reset(read);
+  TD_TRY(const int write, high_descriptor(ends[1], "a pipe"));
+  high.write.reset(write);
   return high;
 }
 

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -248,9 +250,13 @@ Result<std::string> DriverTools::finish(Result<ProcessEnd> end, int output, cons
     if (!lines[i].empty()) trouble.details.push_back(file.empty() ? lines[i] : replace_all(lines[i], "<stdin>", file));
   }
   if (lines.size() > error_lines) trouble.details.push_back(format("… {} more lines", lines.size() - error_lines));
-  if (!options_.reproducer_folder.empty() && !source.empty()) {
-    const std::string& folder = options_.reproducer_folder;
-    Status saved = make_dirs(folder);
+  if (!options_.reproducer_parent.empty() && !source.empty()) {
+    // Of its own, for its owner alone: a fixed name in /tmp could be another user's, or a link to anywhere.
+    std::string folder = options_.reproducer_parent + "/toroid-failed-compile-XXXXXX";
+    Status saved;
+    if (::mkdtemp(folder.data()) == nullptr)
+      saved =
+          fail(Kind::io, "cannot create a folder in `{}`: {}", options_.reproducer_parent, system_error_text(errno));
     if (saved) saved = write_file_atomic(folder + "/" + file, source);
     if (saved)
       saved = write_file_atomic(folder + "/" + file + ".sh",

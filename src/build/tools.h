@@ -45,8 +45,8 @@ class Tools {
 };
 
 struct ToolOptions {
-  // Where the source and the command of a failed compilation are left; empty: nowhere. Created when needed.
-  std::string reproducer_folder;
+  // In a new folder here the source and the command of a failed compilation are left; empty: nowhere.
+  std::string reproducer_parent;
   // False: always through the compiler's driver (one process more for each object). For tests.
   bool direct = true;
 };

@@ -14,6 +14,8 @@
 namespace toroid::build {
 namespace {
 
+const std::string usual_path = "/usr/local/bin:/usr/bin:/bin";
+
 const CancelToken never;
 constexpr const char* twice =
     "extern \"C\" __attribute__((visibility(\"default\"))) float twice(float x) { return 2 * x; }\n";
@@ -25,7 +27,7 @@ Unit unit(const std::string& name, const std::string& text) {
 class ToolsTest : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    auto found = find_compiler(GetParam());
+    auto found = find_compiler(GetParam(), usual_path);
     if (!found) GTEST_SKIP() << found.error().text;
     compiler = *found;
     tools = make_tools(compiler);
@@ -103,7 +105,7 @@ TEST_P(ToolsTest, SixteenLanesStayOneRegister) {
 }
 
 TEST_P(ToolsTest, CompilerErrorsAreShown) {
-  auto with = make_tools(compiler, {.reproducer_folder = folder.path() + "/repro"});
+  auto with = make_tools(compiler, {.reproducer_parent = folder.path()});
   auto bad = with->compile(unit("mlp/kernel_3", "int x = 1;\nint y = nowhere;\n"), never);
   ASSERT_FALSE(bad);
   EXPECT_EQ(bad.error().kind, Kind::compiler_failed);
@@ -115,9 +117,11 @@ TEST_P(ToolsTest, CompilerErrorsAreShown) {
       << text;
   EXPECT_NE(text.find("mlp_kernel_3.cpp:2:9: error: "), std::string::npos) << text;
   EXPECT_NE(text.find("nowhere"), std::string::npos) << text;
-  std::string script = folder.path() + "/repro/mlp_kernel_3.cpp.sh";
-  EXPECT_NE(text.find("to run it again: " + script), std::string::npos) << text;
-  EXPECT_EQ(*read_file(folder.path() + "/repro/mlp_kernel_3.cpp"), "int x = 1;\nint y = nowhere;\n");
+  const std::string note = "to run it again: ", last = bad.error().details.back();
+  ASSERT_TRUE(last.starts_with(note + folder.path() + "/toroid-failed-compile-")) << text;
+  const std::string script = last.substr(note.size());
+  ASSERT_TRUE(script.ends_with("/mlp_kernel_3.cpp.sh")) << text;
+  EXPECT_EQ(*read_file(script.substr(0, script.size() - 3)), "int x = 1;\nint y = nowhere;\n");
   EXPECT_EQ(WEXITSTATUS(std::system((script + " 2>/dev/null").c_str())), 1);
   // Without a folder nothing is left anywhere, and many lines are cut.
   std::string many;
@@ -153,13 +157,13 @@ struct ScriptedCompiler : testing::Test {
     EXPECT_TRUE(write_file_atomic(
         path, "#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'g++ (GCC) 12'; exit; fi\n" + script + "\n", false,
         0755));
-    return *find_compiler(path);
+    return *find_compiler(path, usual_path);
   }
 };
 
 TEST_F(ScriptedCompiler, FallsBackToTheDriver) {
   // -### answers nonsense: the driver itself compiles.
-  auto real = find_compiler("g++");
+  auto real = find_compiler("g++", usual_path);
   if (!real) GTEST_SKIP() << real.error().text;
   auto tools = make_tools(
       compiler("if [ \"$1\" = -### ]; then echo ' /bin/false -' >&2; exit; fi; exec " + real->path + " \"$@\""));

@@ -13,6 +13,7 @@
 #include "driver/weights.h"
 #include "emit/wrapper/calls.h"
 #include "package/package.h"
+#include "recipe.h"
 
 namespace toroid::driver {
 
@@ -100,12 +101,30 @@ std::string signature_json(const Loops& loops) {
       .dump();
 }
 
+// The runtime hands tensors in and out: of a type that it does not know it could not tell the size.
+Status check_types(const Loops& loops) {
+  auto check = [](const char* what, const std::string& name, DType dtype) -> Status {
+    if (runtime::recipe_dtype_bytes(static_cast<int32_t>(dtype)) > 0) return {};
+    return fail(Kind::unsupported, "the {} `{}` is {}, which a compiled program cannot {}", what, name,
+                dtype_name(dtype), what == std::string_view("output") ? "give" : "take");
+  };
+  for (size_t i = 0; i < loops.inputs.size(); ++i)
+    if (loops.inputs[i].kind == GraphInput::Kind::tensor)
+      TD_CHECK_OK(check("input", loops.inputs[i].name, outer_type(loops[loops.input_tensors[i]]).dtype));
+  for (size_t i = 0; i < loops.outputs.size(); ++i) {
+    const LoopOutput& output = loops.outputs[i];
+    if (!output.tensor) continue;
+    const std::string& name = output.target.name;
+    TD_CHECK_OK(check("output", name.empty() ? format("output{}", i) : name, outer_type(loops[output.tensor]).dtype));
+  }
+  return {};
+}
+
 // "g++ (Debian 12.2.0-14) 12.2.0": what `--version` says first.
 std::string compiler_text(const Compiler& compiler) { return compiler.version; }
 
 Result<build::Bytes> run_build(Work& work, const Sources& sources) {
-  std::string failed = work.options.temporary_folder + "/toroid-failed-compile";
-  auto tools = build::make_tools(*work.compiler, {.reproducer_folder = failed});
+  auto tools = build::make_tools(*work.compiler, {.reproducer_parent = work.options.temporary_folder});
   build::ObjectCache cache({.folder = work.options.cache_folder, .limit_bytes = work.options.cache_bytes});
   build::BuildOptions options;
   options.jobs = job_count(work.options);
@@ -145,16 +164,17 @@ Result<build::Bytes> run_build(Work& work, const Sources& sources) {
   work.notes.push_back(format("{} kernels", sources.kernels.size()));
   work.notes.push_back(format("{} files compiled, {} reused", compiled, reused));
   for (const std::string& line : build.cache_lines()) work.explain("cache", line);
-  for (const std::string& line : cache.notes()) work.explain("cache", line);
+  for (const std::string& line : cache.notes()) work.warn(line);
   return build.output(linked);
 }
 
 }  // namespace
 
 Status build_step(Work& work) {
-  TD_CHECK_OK(find_tools(work));
   Objects objects;
   objects.sources = std::get<Sources>(std::move(work.product));
+  TD_CHECK_OK(check_types(objects.sources.plan.schedule.loops));
+  TD_CHECK_OK(find_tools(work));
   TD_TRY(objects.code, run_build(work, objects.sources));
   work.product = std::move(objects);
   return {};

@@ -52,9 +52,10 @@ struct CompileJob {
 namespace {
 
 Error to_error(const Diagnostic& diagnostic) {
-  Error error{kind_name(diagnostic.kind), diagnostic.text, {}};
+  // Names from archives and paths may be any bytes; who shows the text may take UTF-8 only.
+  Error error{kind_name(diagnostic.kind), printable(diagnostic.text), {}};
   for (const std::string& detail : diagnostic.details) {
-    for (std::string& line : split(detail, '\n')) error.details.push_back(std::move(line));
+    for (const std::string& line : split(detail, '\n')) error.details.push_back(printable(line));
   }
   return error;
 }
@@ -68,6 +69,8 @@ Expected<T> guarded(F work) {
     return std::move(*result);
   } catch (const std::bad_alloc&) {
     return Error{"internal", "out of memory", {}};
+  } catch (const driver::CallbackError& e) {
+    return Error{"cancelled", printable(e.what()), {}};
   } catch (const std::exception& e) {
     return Error{"internal", e.what(), {"this is a fault of Toroid's: please report it"}};
   }
@@ -178,14 +181,33 @@ Status add_plugins(const CompileOptions& options) {
   return {};
 }
 
+// What the caller said is checked before any work is done.
+Status check_options(const CompileOptions& options) {
+  constexpr std::string_view topics[] = {"fuse", "cache", "guard"};
+  for (const std::string& topic : options.explain)
+    if (std::ranges::find(topics, topic) == std::end(topics))
+      return fail(Diagnostic{
+          Kind::bad_option, format("there is nothing to explain about `{}`", topic), {"there are fuse, cache, guard"}});
+  // Not `< 0`: it is no number that passes.
+  if (!(options.deadline_seconds >= 0))
+    return fail(Kind::bad_option, "a deadline of {} seconds", options.deadline_seconds);
+  if (options.stop_after < 0) return fail(Kind::bad_option, "stop after {} steps", options.stop_after);
+  if (options.threads < 0) return fail(Kind::bad_option, "{} threads", options.threads);
+  if (options.jobs < 0) return fail(Kind::bad_option, "{} jobs", options.jobs);
+  if (options.cache_bytes <= 0) return fail(Kind::bad_option, "a cache of {} bytes", options.cache_bytes);
+  if (!options.output.empty()) {
+    TD_TRY([[maybe_unused]] const std::string target, output_path(options.output));
+  }
+  return add_plugins(options);
+}
+
 Result<CompileResult> run_stages(const std::string& path, const std::string& from, const std::string& to,
                                  const CompileOptions& options) {
   auto start = std::chrono::steady_clock::now();
-  TD_CHECK_OK(add_plugins(options));
+  TD_CHECK_OK(check_options(options));
   TD_TRY(Target target, Target::parse(options.target));
   CancelToken cancel = CompileJob::token(options);
   Work work{.options = options, .cancel = cancel, .target = std::move(target), .input = path};
-  // What the caller said is checked before any file is opened.
   size_t last = driver::steps().size() - 1;
   if (!to.empty()) {
     TD_TRY(last, driver::find_stage(to));
@@ -206,7 +228,7 @@ Result<CompileResult> run_stages(const std::string& path, const std::string& fro
 
 Result<Package> compile_builder(const GraphBuilder& builder, const CompileOptions& options) {
   auto start = std::chrono::steady_clock::now();
-  TD_CHECK_OK(add_plugins(options));
+  TD_CHECK_OK(check_options(options));
   TD_TRY(Target target, Target::parse(options.target));
   CancelToken cancel = CompileJob::token(options);
   Work work{.options = options, .cancel = cancel, .target = std::move(target)};

@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <stdexcept>
 #include <thread>
 
 #include "base/file.h"
@@ -123,6 +126,70 @@ TEST(EvaluateSize, ReadsWhatSignaturesSay) {
   EXPECT_FALSE(evaluate_size("s1", {{"s0", 5}}));
   EXPECT_FALSE(evaluate_size("2*", {}));
   EXPECT_FALSE(evaluate_size("1 // 0", {}));
+}
+
+TEST_F(CompileTest, WhatACallbackThrowsIsAnError) {
+  struct Odd {};
+  const std::function<void()> throwing[] = {[] { throw std::runtime_error("enough"); }, [] { throw Odd(); }};
+  for (const auto& thrower : throwing) {
+    for (const std::string name : {"import", "lower", "build"}) {
+      options.progress = [&](const Progress& progress) {
+        if (progress.step == name || name == "import") thrower();
+      };
+      auto package = compile(path, options);
+      ASSERT_FALSE(package) << name;
+      EXPECT_EQ(package.error().kind, "cancelled");
+      EXPECT_TRUE(package.error().text.starts_with("the function for `progress` threw")) << package.error().text;
+    }
+    options.progress = nullptr;
+    options.time = [&](const StepTime&) { thrower(); };
+    EXPECT_EQ(compile(path, options).error().kind, "cancelled");
+    options.time = nullptr;
+  }
+}
+
+TEST_F(CompileTest, NonsenseIsRefusedBeforeAnythingIsDone) {
+  const std::function<void(CompileOptions&)> changes[] = {
+      [](CompileOptions& o) {
+        o.explain = {"fuse", "bogus"};
+      },
+      [](CompileOptions& o) { o.deadline_seconds = -1; },
+      [](CompileOptions& o) { o.deadline_seconds = std::nan(""); },
+      [](CompileOptions& o) { o.stop_after = -1; },
+      [](CompileOptions& o) { o.threads = -1; },
+      [](CompileOptions& o) { o.jobs = -1; },
+      [](CompileOptions& o) { o.cache_bytes = 0; },
+  };
+  for (const auto& change : changes) {
+    CompileOptions changed = options;
+    change(changed);
+    auto package = compile("/nowhere/m.pt2", changed);
+    ASSERT_FALSE(package);
+    EXPECT_EQ(package.error().kind, "bad_option") << package.error().text;
+  }
+}
+
+TEST_F(CompileTest, ACacheThatCannotBeWrittenToIsSaid) {
+  options.cache_folder = path + "/below/a/file";
+  std::vector<std::string> warnings;
+  options.warning = [&](std::string_view line) { warnings.emplace_back(line); };
+  auto package = compile(path, options);
+  ASSERT_TRUE(package) << package.error().to_string();
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_TRUE(warnings[0].starts_with("no cache: ")) << warnings[0];
+  EXPECT_NE(package->summary().find(warnings[0]), std::string::npos) << package->summary();
+}
+
+TEST(Printable, TextStaysAndTheRestIsEscaped) {
+  for (const char* text : {"", "plain `text`", "caf\u00e9 \u20ac \U0001f600", "a\tb"}) EXPECT_EQ(printable(text), text);
+  EXPECT_EQ(printable("a\n\x1b[31m\x7f"), "a\\x0a\\x1b[31m\\x7f");
+  // Cut, overlong, a surrogate, beyond Unicode, a control character of two bytes.
+  EXPECT_EQ(printable("\xc3"), "\\xc3");
+  EXPECT_EQ(printable("\xe2\x82"), "\\xe2\\x82");
+  EXPECT_EQ(printable("\xc0\xaf"), "\\xc0\\xaf");
+  EXPECT_EQ(printable("\xed\xa0\x80"), "\\xed\\xa0\\x80");
+  EXPECT_EQ(printable("\xf4\x90\x80\x80"), "\\xf4\\x90\\x80\\x80");
+  EXPECT_EQ(printable("\xc2\x9b"), "\\xc2\\x9b");
 }
 
 }  // namespace

@@ -48,20 +48,37 @@ Result<size_t> find_stage(std::string_view name) {
   return fail(Diagnostic{Kind::bad_option, format("there is no stage `{}`", name), {"there are " + join(known, ", ")}});
 }
 
+// Calls a function of the caller's: what it throws must not be taken for a fault of ours.
+template <class F, class... Args>
+static void call_out(const char* name, const F& function, Args&&... args) {
+  try {
+    function(std::forward<Args>(args)...);
+  } catch (const std::exception& e) {
+    throw CallbackError(format("the function for `{}` threw: {}", name, e.what()));
+  } catch (...) {
+    throw CallbackError(format("the function for `{}` threw", name));
+  }
+}
+
 bool Work::explains(std::string_view topic) const {
   return options.explanation && std::ranges::find(options.explain, topic) != options.explain.end();
 }
 
 void Work::explain(std::string_view topic, std::string_view line) const {
-  if (explains(topic)) options.explanation(topic, line);
+  if (explains(topic)) call_out("explanation", options.explanation, topic, line);
 }
 
 void Work::time(std::string_view step, std::string_view detail, double seconds) const {
-  if (options.time) options.time({std::string(step), std::string(detail), seconds});
+  if (options.time) call_out("time", options.time, StepTime{std::string(step), std::string(detail), seconds});
 }
 
 void Work::progress(std::string_view step, int done, int total) const {
-  if (options.progress) options.progress({std::string(step), done, total});
+  if (options.progress) call_out("progress", options.progress, Progress{std::string(step), done, total});
+}
+
+void Work::warn(std::string line) {
+  if (options.warning) call_out("warning", options.warning, line);
+  notes.push_back(std::move(line));
 }
 
 namespace {

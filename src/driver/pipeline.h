@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -17,6 +18,11 @@
 #include "toroid/compiler.h"
 
 namespace toroid::driver {
+
+// A function of the caller's threw: thrown on through the steps, and an Error at the public entry.
+struct CallbackError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 // What a compilation is between steps. `archive` and `package` have no text form.
 enum class Form { archive, graph, loops, schedule, plan, sources, objects, package };
@@ -41,6 +47,8 @@ struct Work {
   bool explains(std::string_view topic) const;
   void explain(std::string_view topic, std::string_view line) const;
   void time(std::string_view step, std::string_view detail, double seconds) const;
+  // Said at once, and noted for the summary line.
+  void warn(std::string line);
   // Progress inside a step.
   void progress(std::string_view step, int done, int total) const;
 };

@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t template_lanes = 16;          // of the widest vectors
 constexpr int64_t row_bytes_limit = 256 << 10;  // a row must stay in the second-level cache
 constexpr int64_t finish_limit = 16 << 10;      // elements that one thread computes at the end
+constexpr int64_t group_cost_limit = 4096;      // operations for an element: beyond, fusing saves nothing that is felt
 constexpr int64_t spread_limit = 64 << 10;      // elements of a reduction that are worth several threads
 
 // Which variable of a reader walks which variable of a producer (positions in Item::vars).
@@ -115,6 +116,15 @@ class Grouper {
     program_.groups.push_back(std::move(g));
   }
 
+  // What a value is made of in one kernel becomes one expression, which later steps and the C++ compiler walk down to
+  // its leaves: a chain of any length must not become an expression of that depth.
+  bool costs_too_much(int32_t a, int32_t b) {
+    int64_t cost = 0;
+    for (int32_t g : {a, b})
+      for (TensorId member : group(g).members) cost += expression_cost(program_.pool(), program_[member].body);
+    return cost > group_cost_limit;
+  }
+
   // A map whose only contraction producer it reads element by element becomes that contraction's epilogue.
   bool join_template(TensorId id) {
     const int32_t own = program_[id].group;
@@ -125,6 +135,11 @@ class Grouper {
       if (program_[producer].readers.size() != 1 || program_[producer].is_output ||
           group(target).members.back() != producer) {
         program_.say(format("%{} is not an epilogue of %{}: other readers", loops_[id].name, loops_[producer].name));
+        continue;
+      }
+      if (costs_too_much(target, own)) {
+        program_.say(
+            format("%{} is not an epilogue of %{}: the kernel is long enough", loops_[id].name, loops_[producer].name));
         continue;
       }
       if (!follow(group(target), producer, id)) {
@@ -189,6 +204,11 @@ class Grouper {
       if (reaches_through_others(from, own)) {
         program_.say(format("%{} does not join %{}: another kernel stands between them", loops_[id].name,
                             loops_[producer].name));
+        continue;
+      }
+      if (costs_too_much(from, own)) {
+        program_.say(
+            format("%{} does not join %{}: the kernel is long enough", loops_[id].name, loops_[producer].name));
         continue;
       }
       if (merge(from, own, id) || merge_in_parts(from, own, id)) continue;

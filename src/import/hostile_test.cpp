@@ -296,6 +296,17 @@ TEST_F(Hostile, EveryBrokenArchiveIsRefused) {
   }
 }
 
+// Ranges of expressions are written infix; one that cannot be read is PyTorch's to repeat elsewhere.
+TEST_F(Hostile, RangesOfEndlessExpressionsDoNoHarm) {
+  for (const std::string& text :
+       {std::string(100000, '(') + "s7", "s7" + std::string(100000, ')'), std::string(100000, '-') + "(s7"}) {
+    Result<Graph> graph = import(build([&](Good& g) {
+      swap(g.json, "{\"s7\":{\"min_val\"", "{\"" + text + "\":{\"min_val\":2,\"max_val\":3},\"s7\":{\"min_val\"");
+    }));
+    EXPECT_TRUE(graph) << graph.error().to_string();
+  }
+}
+
 TEST_F(Hostile, CutAnywhere) {
   const std::string good = build({});
   for (size_t length = 0; length < good.size(); length += 1 + length / 40) {

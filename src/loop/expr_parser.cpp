@@ -9,8 +9,9 @@
 namespace toroid {
 namespace {
 
-// Deeper nesting than this is not a program but an attack on the stack.
-constexpr int max_nesting = 2000;
+// Deeper nesting than this is not a program but an attack on the stack, of which each level takes some 4 KiB. Printed
+// texts nest less: print.cpp names what lies deep.
+constexpr int max_nesting = 400;
 
 struct Operator {
   const char* text;

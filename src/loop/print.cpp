@@ -1,4 +1,5 @@
 // Writes Loops as text that parse.cpp reads back: one line per tensor.
+#include <algorithm>
 #include <charconv>
 
 #include "base/check.h"
@@ -57,6 +58,9 @@ bool reads_back_as_ops(const Sym& a) {
   }
 }
 
+// Of an expression's text without names.
+constexpr int max_height = 100;
+
 std::string single_text(double value) {
   if (value != value || value - value != 0) return float_text(value);
   char buffer[40];
@@ -71,15 +75,22 @@ class ExprPrinter {
       : loops_(loops), pool_(loops.pool), next_name_(first_name) {}
 
   // A body: `let t0 = …; t1 = …; result`, where what is used more than once has a name, so that text stays as small as
-  // the graph of expressions. The names hold inside one binder.
+  // the graph of expressions, and what nests deep, so that it can be read back. The names hold inside one binder.
   std::string body(ExprId root) {
     std::unordered_map<int32_t, int> uses;
     std::vector<ExprId> order;
     count(root, uses, order);
     std::unordered_map<int32_t, std::string> outer = names_;
+    std::unordered_map<int32_t, int> heights;  // of the texts; a name is 0
     std::string out;
     for (ExprId id : order) {
-      if (id == root || uses[id.index] < 2 || names_.contains(id.index) || !worth_a_name(id)) continue;
+      if (names_.contains(id.index)) continue;
+      int height = 1;
+      for (ExprId arg : pool_[id].args)
+        if (auto found = heights.find(arg.index); found != heights.end()) height = std::max(height, found->second + 1);
+      heights[id.index] = height;
+      if (id == root || (uses[id.index] < 2 && height < max_height) || !worth_a_name(id)) continue;
+      heights[id.index] = 0;
       std::string text = print(id, any);
       std::string name = format("t{}", next_name_++);
       append(out, "{}{} = {}; ", out.empty() ? "let " : "", name, text);

@@ -109,5 +109,32 @@ TEST(Sym, SimplificationKeepsTheValue) {
   }
 }
 
+Result<Sym> parsed(const std::string& text) {
+  Lexer lexer(text);
+  return parse_sym(lexer, [](const std::string& name) -> Result<Sym> { return Sym::symbol(name, 1, 4096); });
+}
+std::string times(int count, const std::string& text) {
+  std::string out;
+  for (int i = 0; i < count; ++i) out += text;
+  return out;
+}
+
+TEST(SymText, WhatNestsTooDeepIsRefused) {
+  EXPECT_EQ(parsed(times(100, "(") + "s0" + times(100, ")")).value(), s0);
+  EXPECT_EQ(parsed(times(100'001, "-") + "s0").value(), -s0);
+  for (const std::string& text :
+       {times(100'000, "("), times(100'000, "min("), times(100'000, "-("), times(100'000, "f(-"),
+        "s0" + times(100'000, " % s1 // 7"), times(300, "max(s9, ") + "s0" + times(300, ")")}) {
+    auto sym = parsed(text);
+    ASSERT_FALSE(sym) << text.substr(0, 20);
+    EXPECT_EQ(sym.error().kind, Kind::bad_graph);
+    EXPECT_NE(sym.error().text.find("nested too deep"), std::string::npos) << sym.error().text;
+  }
+  // Written out, 2 to the power of 40 terms.
+  std::string product = "1";
+  for (int i = 0; i < 40; ++i) product += " * (s" + std::to_string(i) + " + 1)";
+  EXPECT_FALSE(parsed(product));
+}
+
 }  // namespace
 }  // namespace toroid

@@ -197,83 +197,138 @@ std::string text(const Sym& a, int outer) {
 }
 
 using Resolve = std::function<Result<Sym>(const std::string&)>;
-Result<Sym> parse_comparison(Lexer& lexer, const Resolve& resolve);
+// Deeper texts are refused: every walk over a Sym recurses as deep as it nests, on whatever stack the caller has.
+constexpr int max_nesting = 200;
+// A product of sums is written out as a sum; ten factors of two terms are a thousand.
+constexpr size_t max_terms = 4096;
 
-Result<Sym> parse_atom(Lexer& lexer, const Resolve& resolve) {
-  if (lexer.accept("-")) {
-    TD_TRY(Sym x, parse_atom(lexer, resolve));
-    return -x;
+// Recursive descent; `depth_` counts what is open in the text, `Part::height` what is nested in the value, which also
+// grows without parentheses: x // a % b // c …
+class SizeParser {
+ public:
+  SizeParser(Lexer& lexer, const Resolve& resolve) : lexer_(lexer), resolve_(resolve) {}
+
+  Result<Sym> parse() {
+    TD_TRY(Part x, comparison());
+    return std::move(x.sym);
   }
-  if (lexer.accept("(")) {
-    TD_TRY(Sym x, parse_comparison(lexer, resolve));
-    TD_CHECK_OK(lexer.expect(")"));
+
+ private:
+  struct Part {
+    Sym sym;
+    int height = 0;
+  };
+
+  std::unexpected<Diagnostic> too_deep() const { return std::unexpected(lexer_.error("a size nested too deep")); }
+
+  Result<Part> atom() {
+    // Not one call for each of many signs.
+    bool negative = false;
+    while (lexer_.accept("-")) negative = !negative;
+    if (++depth_ > max_nesting) return too_deep();
+    TD_TRY(Part x, positive_atom());
+    --depth_;
+    if (negative) x.sym = -x.sym;
     return x;
   }
-  if (lexer.peek().kind == TokenKind::integer) return lexer.expect_integer();
-  TD_TRY(std::string name, lexer.expect_kind(TokenKind::word, "a size"));
-  if (!lexer.accept("(")) return resolve(name);
-  if (name == "float") {
-    TD_TRY(double value, lexer.expect_number());
-    TD_CHECK_OK(lexer.expect(")"));
-    return sym_float(value);
-  }
-  std::vector<Sym> args;
-  while (!lexer.accept(")")) {
-    if (!args.empty()) TD_CHECK_OK(lexer.expect(","));
-    TD_TRY(Sym arg, parse_comparison(lexer, resolve));
-    args.push_back(arg);
-  }
-  auto takes = [&](const char* function, size_t count) { return name == function && args.size() == count; };
-  if (takes("min", 2)) return sym_min(args[0], args[1]);
-  if (takes("max", 2)) return sym_max(args[0], args[1]);
-  if (takes("and", 2)) return sym_and(args[0], args[1]);
-  if (takes("or", 2)) return sym_or(args[0], args[1]);
-  if (takes("not", 1)) return sym_not(args[0]);
-  if (takes("choose", 3)) return sym_choose(args[0], args[1], args[2]);
-  return sym_call(name, args);
-}
 
-Result<Sym> parse_product(Lexer& lexer, const Resolve& resolve) {
-  TD_TRY(Sym x, parse_atom(lexer, resolve));
-  for (;;) {
-    std::string op = lexer.peek().text;
-    if (lexer.peek().kind == TokenKind::symbol && (op == "*" || op == "//" || op == "%")) {
-      lexer.next();
-      TD_TRY(Sym y, parse_atom(lexer, resolve));
-      if (op != "*" && y == Sym(0)) return std::unexpected(lexer.error("division by zero"));
-      x = op == "*" ? x * y : op == "//" ? floor_div(x, y) : mod(x, y);
-    } else {
+  Result<Part> positive_atom() {
+    if (lexer_.accept("(")) {
+      TD_TRY(Part x, comparison());
+      TD_CHECK_OK(lexer_.expect(")"));
       return x;
     }
+    if (lexer_.peek().kind == TokenKind::integer) {
+      TD_TRY(int64_t value, lexer_.expect_integer());
+      return Part{value};
+    }
+    TD_TRY(std::string name, lexer_.expect_kind(TokenKind::word, "a size"));
+    if (!lexer_.accept("(")) {
+      TD_TRY(Sym value, resolve_(name));
+      return Part{std::move(value)};
+    }
+    if (name == "float") {
+      TD_TRY(double value, lexer_.expect_number());
+      TD_CHECK_OK(lexer_.expect(")"));
+      return Part{sym_float(value)};
+    }
+    return function(name);
   }
-}
 
-Result<Sym> parse_sum(Lexer& lexer, const Resolve& resolve) {
-  TD_TRY(Sym x, parse_product(lexer, resolve));
-  for (;;) {
-    const bool plus = lexer.at("+");
-    if (!plus && !lexer.at("-")) return x;
-    lexer.next();
-    TD_TRY(Sym y, parse_product(lexer, resolve));
-    x = plus ? x + y : x - y;
+  Result<Part> function(const std::string& name) {
+    std::vector<Sym> args;
+    int height = 0;
+    while (!lexer_.accept(")")) {
+      if (!args.empty()) TD_CHECK_OK(lexer_.expect(","));
+      TD_TRY(Part arg, comparison());
+      height = std::max(height, arg.height);
+      args.push_back(std::move(arg.sym));
+    }
+    if (++height > max_nesting) return too_deep();
+    auto takes = [&](const char* wanted, size_t count) { return name == wanted && args.size() == count; };
+    if (takes("min", 2)) return Part{sym_min(args[0], args[1]), height};
+    if (takes("max", 2)) return Part{sym_max(args[0], args[1]), height};
+    if (takes("and", 2)) return Part{sym_and(args[0], args[1]), height};
+    if (takes("or", 2)) return Part{sym_or(args[0], args[1]), height};
+    if (takes("not", 1)) return Part{sym_not(args[0]), height};
+    if (takes("choose", 3)) return Part{sym_choose(args[0], args[1], args[2]), height};
+    return Part{sym_call(name, args), height};
   }
-}
 
-Result<Sym> parse_comparison(Lexer& lexer, const Resolve& resolve) {
-  TD_TRY(Sym x, parse_sum(lexer, resolve));
-  std::string op = lexer.peek().text;
-  if (lexer.peek().kind != TokenKind::symbol ||
-      (op != "==" && op != "<" && op != "<=" && op != "!=" && op != ">" && op != ">="))
-    return x;
-  lexer.next();
-  TD_TRY(Sym y, parse_sum(lexer, resolve));
-  if (op == "==") return sym_eq(x, y);
-  if (op == "!=") return sym_ne(x, y);
-  if (op == "<") return sym_lt(x, y);
-  if (op == "<=") return sym_le(x, y);
-  if (op == ">") return sym_lt(y, x);
-  return sym_le(y, x);
-}
+  Result<Part> product() {
+    TD_TRY(Part x, atom());
+    for (;;) {
+      std::string op = lexer_.peek().text;
+      if (lexer_.peek().kind != TokenKind::symbol || (op != "*" && op != "//" && op != "%")) return x;
+      lexer_.next();
+      TD_TRY(Part y, atom());
+      x.height = std::max(x.height, y.height);
+      if (op == "*") {
+        if (x.sym.terms().size() * y.sym.terms().size() > max_terms)
+          return std::unexpected(lexer_.error(format("a size of more than {} terms", max_terms)));
+        x.sym = x.sym * y.sym;
+        continue;
+      }
+      if (y.sym == Sym(0)) return std::unexpected(lexer_.error("division by zero"));
+      if (++x.height > max_nesting) return too_deep();
+      x.sym = op == "//" ? floor_div(x.sym, y.sym) : mod(x.sym, y.sym);
+    }
+  }
+
+  Result<Part> sum() {
+    TD_TRY(Part x, product());
+    for (;;) {
+      const bool plus = lexer_.at("+");
+      if (!plus && !lexer_.at("-")) return x;
+      lexer_.next();
+      TD_TRY(Part y, product());
+      x.height = std::max(x.height, y.height);
+      x.sym = plus ? x.sym + y.sym : x.sym - y.sym;
+    }
+  }
+
+  Result<Part> comparison() {
+    TD_TRY(Part x, sum());
+    std::string op = lexer_.peek().text;
+    if (lexer_.peek().kind != TokenKind::symbol ||
+        (op != "==" && op != "<" && op != "<=" && op != "!=" && op != ">" && op != ">="))
+      return x;
+    lexer_.next();
+    TD_TRY(Part y, sum());
+    const int height = std::max(x.height, y.height) + 1;
+    if (height > max_nesting) return too_deep();
+    if (op == "==") return Part{sym_eq(x.sym, y.sym), height};
+    if (op == "!=") return Part{sym_ne(x.sym, y.sym), height};
+    if (op == "<") return Part{sym_lt(x.sym, y.sym), height};
+    if (op == "<=") return Part{sym_le(x.sym, y.sym), height};
+    if (op == ">") return Part{sym_lt(y.sym, x.sym), height};
+    return Part{sym_le(y.sym, x.sym), height};
+  }
+
+  Lexer& lexer_;
+  const Resolve& resolve_;
+  int depth_ = 0;
+};
 
 }  // namespace
 
@@ -388,7 +443,7 @@ std::string to_string(const SymList& list) {
   return out;
 }
 
-Result<Sym> parse_sym(Lexer& lexer, const Resolve& resolve) { return parse_comparison(lexer, resolve); }
+Result<Sym> parse_sym(Lexer& lexer, const Resolve& resolve) { return SizeParser(lexer, resolve).parse(); }
 
 std::string to_c(const Sym& a, const std::function<std::string(const std::string&)>& name) {
   auto c = [&](const Sym& x) { return to_c(x, name); };

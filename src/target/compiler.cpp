@@ -3,7 +3,6 @@
 
 #include <sys/stat.h>
 
-#include <cstdlib>
 #include <filesystem>
 
 #include "base/file.h"
@@ -56,11 +55,6 @@ std::string file_identity(const std::string& path) {
   return real + " " + hash.hex();
 }
 
-std::string default_search_path() {
-  const char* path = std::getenv("PATH");
-  return path != nullptr && *path != '\0' ? path : "/usr/local/bin:/usr/bin:/bin";
-}
-
 Result<Compiler> find_compiler(const std::string& wanted, const std::string& search_path) {
   std::vector<std::string> names;
   if (!wanted.empty()) {
@@ -69,6 +63,7 @@ Result<Compiler> find_compiler(const std::string& wanted, const std::string& sea
     names.assign(std::begin(usual_names), std::end(usual_names));
   }
   std::vector<std::string> refused;
+  bool asked = false;
   for (const std::string& name : names) {
     std::optional<std::string> path = find_executable(name, search_path);
     if (!path) continue;
@@ -77,8 +72,11 @@ Result<Compiler> find_compiler(const std::string& wanted, const std::string& sea
     std::filesystem::path absolute = std::filesystem::absolute(*path, error);
     auto compiler = ask(error ? *path : absolute.string());
     if (compiler) return compiler;
+    asked |= compiler.error().kind != Kind::io;
     refused.push_back(compiler.error().text);
   }
+  // None could even be started: what is missing are processes or files, not a compiler.
+  if (!asked && !refused.empty()) return fail(Diagnostic{Kind::io, refused[0], {refused.begin() + 1, refused.end()}});
   Diagnostic none{Kind::compiler_failed,
                   wanted.empty() ? "no C++ compiler found" : format("no C++ compiler at `{}`", wanted),
                   std::move(refused)};

@@ -16,12 +16,10 @@ struct Compiler {
   std::string identity;
 };
 
-// PATH of this process, or a usual one where it has none.
-std::string default_search_path();
-
-// `wanted` is a path or a program name; empty: the first of g++, g++-14 … g++-12, clang++, clang++-19 …, c++ that runs.
+// `wanted` is a path or a program name; empty: the first of g++, g++-15 … g++-12, clang++, clang++-21 … clang++-16, c++
+// that runs.
 // Kind::compiler_failed says what was looked for, where, and how to install one.
-Result<Compiler> find_compiler(const std::string& wanted, const std::string& search_path = default_search_path());
+Result<Compiler> find_compiler(const std::string& wanted, const std::string& search_path);
 
 // Names, size and time of a program's file: part of identities. Empty where there is no such file.
 std::string file_identity(const std::string& path);

@@ -8,6 +8,8 @@
 namespace toroid {
 namespace {
 
+const std::string usual_path = "/usr/local/bin:/usr/bin:/bin";
+
 struct CompilerTest : testing::Test {
   TempFolder folder = *TempFolder::create();
   std::string program(const std::string& name, const std::string& script) {
@@ -28,7 +30,7 @@ TEST_F(CompilerTest, NoneFoundSaysWhereItLooked) {
   EXPECT_NE(text.find("looked for: g++ g++-15"), std::string::npos) << text;
   EXPECT_NE(text.find("in: " + folder.path()), std::string::npos) << text;
   EXPECT_NE(text.find("apt-get install g++"), std::string::npos) << text;
-  EXPECT_EQ(find_compiler("/no/such/g++").error().text, "no C++ compiler at `/no/such/g++`");
+  EXPECT_EQ(find_compiler("/no/such/g++", usual_path).error().text, "no C++ compiler at `/no/such/g++`");
 }
 
 TEST_F(CompilerTest, GoesOnPastProgramsThatAreNoCompilers) {
@@ -48,14 +50,14 @@ TEST_F(CompilerTest, GoesOnPastProgramsThatAreNoCompilers) {
 
 TEST_F(CompilerTest, IdentityFollowsTheBinary) {
   std::string path = program("g++", gnu);
-  std::string first = find_compiler(path)->identity;
+  std::string first = find_compiler(path, usual_path)->identity;
   EXPECT_EQ(find_compiler("g++", folder.path())->identity, first);
   program("g++", std::string(gnu) + "; exit 0");
-  EXPECT_NE(find_compiler(path)->identity, first);
+  EXPECT_NE(find_compiler(path, usual_path)->identity, first);
 }
 
 TEST(Compiler, FindsTheOneThatBuiltUs) {
-  auto compiler = find_compiler("");
+  auto compiler = find_compiler("", usual_path);
   ASSERT_TRUE(compiler) << compiler.error().to_string();
   EXPECT_EQ(compiler->path[0], '/');
   EXPECT_FALSE(compiler->version.empty());

@@ -55,6 +55,26 @@ class Compile(unittest.TestCase):
         with self.assertRaisesRegex(TypeError, "not a `Mlp`"):
             toroid.compile(model)
 
+    def test_a_cache_that_cannot_be_written_to_is_noted(self):
+        model, x = Mlp(), torch.randn(2, 8)
+        with tempfile.TemporaryDirectory() as folder:
+            torch.export.save(exported(model, x), f"{folder}/m.pt2")
+            open(f"{folder}/file", "w").close()
+            package = _native.compile(f"{folder}/m.pt2", {"cache_folder": f"{folder}/file"})
+            self.assertIn("no cache: cannot create folder", package.summary)
+
+    def test_sizes_of_caches_that_are_none(self):
+        before = os.environ.get("TOROID_CACHE_MB")
+        try:
+            for text in ("abc", "-1", "0", "1.5", "\u0664"):
+                os.environ["TOROID_CACHE_MB"] = text
+                with self.assertRaisesRegex(toroid.Error, "bad_option: TOROID_CACHE_MB"):
+                    toroid.compile(exported(Mlp(), torch.randn(2, 8)))
+        finally:
+            os.environ.pop("TOROID_CACHE_MB")
+            if before is not None:
+                os.environ["TOROID_CACHE_MB"] = before
+
     def test_deep_nests_of_bytes(self):
         # A nest with more than eight variables, of which none may be called as the type `i8`.
         class Pool(nn.Module):
