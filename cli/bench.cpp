@@ -147,8 +147,12 @@ Outcome bench_command(const BenchArgs& args) {
   int64_t flops = 0, bytes = 0;
   for (size_t k = 0; k < kernel_times.size(); ++k) {
     const Json kernel = k < kernels.size() ? kernels[k] : Json::object();
-    double ms = quantile(kernel_times[k], 0.5);
-    Json row = {{"name", kernel.value("name", "kernel " + std::to_string(k))}, {"median_ms", ms}};
+    const std::vector<double>& taken = kernel_times[k];
+    const double ms = quantile(taken, 0.5);
+    Json row = {{"name", kernel.value("name", "kernel " + std::to_string(k))},
+                {"median_ms", ms},
+                {"min_ms", quantile(taken, 0)},
+                {"p99_ms", quantile(taken, 0.99)}};
     if (kernel.contains("source")) row["source"] = kernel["source"];
     add_rates(row, kernel, symbols, ms);
     rows.push_back(row);

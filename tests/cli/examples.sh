@@ -32,4 +32,5 @@ import json, sys
 bench = json.load(open(sys.argv[1]))
 assert bench["runs"] == 3 and 0 < bench["min_ms"] <= bench["median_ms"] <= bench["p99_ms"], bench
 assert bench["kernels"] and bench["gflops"] > 0 and bench["gbs"] > 0, bench
+assert all(0 <= k["min_ms"] <= k["median_ms"] <= k["p99_ms"] for k in bench["kernels"]), bench
 PYTHON
