@@ -52,6 +52,10 @@ class Python {
     return fail(Kind::unsupported, "{}", lexer_.error("an expression").text);
   }
 
+  // An operator whose operand becomes part of a deeper tree: a // b % c // d nests in the value, not in the text.
+  bool nests() { return ++nested_ <= max_depth; }
+  std::unexpected<Diagnostic> too_deep() const { return fail(Kind::unsupported, "an expression nested so deeply"); }
+
   // One rule down, with the depth of parentheses counted.
   struct Deeper {
     int& depth;
@@ -61,9 +65,10 @@ class Python {
 
   Result<Sym> either() {
     Deeper deeper(depth_);
-    if (depth_ > max_depth) return fail(Kind::unsupported, "an expression nested so deeply");
+    if (depth_ > max_depth) return too_deep();
     TD_TRY(Sym value, both());
     while (lexer_.accept("or")) {
+      if (!nests()) return too_deep();
       TD_TRY(Sym next, both());
       value = sym_or(value, next);
     }
@@ -72,6 +77,7 @@ class Python {
   Result<Sym> both() {
     TD_TRY(Sym value, negation());
     while (lexer_.accept("and")) {
+      if (!nests()) return too_deep();
       TD_TRY(Sym next, negation());
       value = sym_and(value, next);
     }
@@ -92,6 +98,7 @@ class Python {
       for (const char* known : {"==", "!=", "<=", ">=", "<", ">"})
         if (op.empty() && lexer_.accept(known)) op = known;
       if (op.empty()) return all.value_or(left);
+      if (!nests()) return too_deep();
       TD_TRY(Sym right, bits());
       const Sym holds = op == "=="   ? sym_eq(left, right)
                         : op == "!=" ? sym_ne(left, right)
@@ -111,6 +118,7 @@ class Python {
                              : lexer_.accept("^") ? "BitwiseFn_bitwise_xor"
                                                   : nullptr;
       if (!function) return value;
+      if (!nests()) return too_deep();
       TD_TRY(Sym right, sum());
       TD_TRY(value, size_function(function, {value, right}));
     }
@@ -134,6 +142,7 @@ class Python {
       for (const char* known : {"//", "*", "/", "%"})
         if (op.empty() && lexer_.accept(known)) op = known;
       if (op.empty()) return value;
+      if (op != "*" && !nests()) return too_deep();
       TD_TRY(Sym right, factor());
       const bool fraction = is_fraction(value) || is_fraction(right);
       if (fraction && (op == "//" || op == "%")) return refuse();
@@ -147,7 +156,7 @@ class Python {
   }
   Result<Sym> factor() {
     Deeper deeper(depth_);
-    if (depth_ > max_depth) return fail(Kind::unsupported, "an expression nested so deeply");
+    if (depth_ > max_depth) return too_deep();
     if (lexer_.accept("-")) {
       TD_TRY(Sym value, factor());
       return size_function("Mul", {Sym(-1), value});
@@ -203,7 +212,7 @@ class Python {
 
   Lexer lexer_;
   const NameOf& name_of_;
-  int depth_ = 0;
+  int depth_ = 0, nested_ = 0;
 };
 
 }  // namespace

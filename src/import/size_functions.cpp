@@ -72,6 +72,13 @@ Result<Sym> size_function(const std::string& name, const SymList& a) {
   auto takes = [&](const char* function, size_t count) { return name == function && a.size() == count; };
   const bool fraction = std::any_of(a.begin(), a.end(), is_fraction);
   if (name == "Add" || name == "Mul") {
+    // A product of sums is written out as a sum: of n factors it has 2 to the power of n terms.
+    if (!fraction && name == "Mul") {
+      constexpr size_t max_terms = 4096;
+      size_t terms = 1;
+      for (const Sym& x : a) terms = std::min(terms, max_terms + 1) * (x.terms().size() + (x.constant_part() != 0));
+      if (terms > max_terms) return fail(Kind::unsupported, "a size of more than {} terms", max_terms);
+    }
     if (!fraction)
       return fold(
           a, name == "Add" ? +[](const Sym& x, const Sym& y) { return x + y; }

@@ -219,6 +219,7 @@ class SizeParser {
     int height = 0;
   };
 
+  static size_t terms(const Sym& x) { return x.terms().size() + (x.constant_part() != 0); }
   std::unexpected<Diagnostic> too_deep() const { return std::unexpected(lexer_.error("a size nested too deep")); }
 
   Result<Part> atom() {
@@ -284,7 +285,7 @@ class SizeParser {
       TD_TRY(Part y, atom());
       x.height = std::max(x.height, y.height);
       if (op == "*") {
-        if (x.sym.terms().size() * y.sym.terms().size() > max_terms)
+        if (terms(x.sym) * terms(y.sym) > max_terms)
           return std::unexpected(lexer_.error(format("a size of more than {} terms", max_terms)));
         x.sym = x.sym * y.sym;
         continue;
