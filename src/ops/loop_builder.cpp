@@ -188,13 +188,13 @@ ExprId LoopBuilder::linear(const Index& index, const SymList& sizes) {
 
 Index LoopBuilder::unflatten(ExprId linear, const SymList& sizes) {
   Index index(sizes.size());
-  // Sym division even where a size may be 0: then there is no element to compute.
+  // Sym division even where a size may be 0: then there is no element to compute, nor where it is 0.
   auto divided = [&](ScalarOp by, const Sym& size, Sym (*exact)(const Sym&, const Sym&)) {
     if (auto at = pool().as_index(linear)) return pool().index(exact(*at, size));
     return op(by, {linear, pool().index(size)});
   };
   for (size_t k = sizes.size(); k-- > 0;) {
-    if (is_one(sizes[k])) {
+    if (is_one(sizes[k]) || sizes[k] == Sym(0)) {
       index[k] = pool().index(0);
     } else if (std::all_of(sizes.begin(), sizes.begin() + static_cast<ptrdiff_t>(k), is_one)) {
       index[k] = linear;  // nothing is left above this dim

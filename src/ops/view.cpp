@@ -167,7 +167,9 @@ void add_reshapes(OpTable& ops) {
   add_reshape(ops, "view.default", sizes_argument("size")).sample("aten.view.default(f32[4,6], [2, -1, 3])");
   add_reshape(ops, "_unsafe_view.default", sizes_argument("size")).sample("aten._unsafe_view.default(f32[4,6], [24])");
   add_reshape(ops, "view_copy.default", sizes_argument("size")).sample("aten.view_copy.default(f32[4,6], [24])");
-  add_reshape(ops, "reshape.default", sizes_argument("shape")).sample("aten.reshape.default(f32[4,6], [8, -1])");
+  add_reshape(ops, "reshape.default", sizes_argument("shape"))
+      .sample("aten.reshape.default(f32[4,6], [8, -1])")
+      .sample("aten.reshape.default(f32[4,6,0], [3, 0, 2])");
   SizesRule as_other = [](const Call& call) -> Result<SymList> { return call.type("other").sizes; };
   add_reshape(ops, "view_as.default", as_other).sample("aten.view_as.default(f32[4,6], f32[8,3])");
   add_reshape(ops, "reshape_as.default", as_other).sample("aten.reshape_as.default(f32[4,6], f32[8,3])");
