@@ -111,6 +111,7 @@ Status check_types(const Loops& loops) {
   for (size_t i = 0; i < loops.inputs.size(); ++i)
     if (loops.inputs[i].kind == GraphInput::Kind::tensor)
       TD_CHECK_OK(check("input", loops.inputs[i].name, outer_type(loops[loops.input_tensors[i]]).dtype));
+  for (const Weight& weight : loops.weights) TD_CHECK_OK(check("weight", weight.name, weight.type.dtype));
   for (size_t i = 0; i < loops.outputs.size(); ++i) {
     const LoopOutput& output = loops.outputs[i];
     if (!output.tensor) continue;
