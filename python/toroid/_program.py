@@ -195,8 +195,11 @@ def _load_specs(in_spec: str, out_spec: str) -> tuple[Any, Any]:
 
 
 def _copy_file(source: str, target: str) -> None:
-    """Whole or not at all."""
-    folder = os.path.dirname(os.path.abspath(target))
+    """Whole or not at all. A link is followed; a device or pipe would be replaced by the file."""
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise Error("io", f"cannot write `{target}`: it is not a regular file")
+    target = os.path.realpath(target)
+    folder = os.path.dirname(target)
     with open(source, "rb") as origin, tempfile.NamedTemporaryFile(dir=folder, delete=False) as copy:
         try:
             while block := origin.read(1 << 24):

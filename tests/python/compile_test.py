@@ -63,6 +63,21 @@ class Compile(unittest.TestCase):
             package = _native.compile(f"{folder}/m.pt2", {"cache_folder": f"{folder}/file"})
             self.assertIn("no cache: cannot create folder", package.summary)
 
+    def test_saving_follows_links_and_replaces_no_pipe(self):
+        model, x = Mlp(), torch.randn(2, 8)
+        with tempfile.TemporaryDirectory() as folder:
+            compiled = toroid.compile(exported(model, x))
+            compiled.save(f"{folder}/first.pt2")
+            os.mkfifo(f"{folder}/pipe")
+            for name, program in (("a", compiled), ("b", toroid.load(f"{folder}/first.pt2"))):
+                os.symlink(f"real_{name}", f"{folder}/link_{name}")
+                program.save(f"{folder}/link_{name}")
+                self.assertTrue(os.path.islink(f"{folder}/link_{name}"))
+                torch.testing.assert_close(toroid.load(f"{folder}/real_{name}")(x), model(x))
+                with self.assertRaisesRegex(toroid.Error, "io: cannot write .*not a regular file"):
+                    program.save(f"{folder}/pipe")
+            self.assertFalse(os.path.isfile(f"{folder}/pipe"))
+
     def test_sizes_of_caches_that_are_none(self):
         before = os.environ.get("TOROID_CACHE_MB")
         try:
