@@ -24,7 +24,10 @@ constexpr const char* placeholder = "td_kernel";
 class TemplateText {
  public:
   TemplateText(const Schedule& schedule, const Kernel& kernel, const Target& target, KernelParams& params)
-      : schedule_(schedule), kernel_(kernel), params_(params), isa_{target.lanes(), target.lanes() == 16 && target.has("bf16")} {}
+      : schedule_(schedule),
+        kernel_(kernel),
+        params_(params),
+        isa_{target.lanes(), target.lanes() == 16 && target.has("bf16")} {}
 
   KernelText emit(const MatmulKernel& work) { return emit_matmul(spec_of(work, 0), placeholder); }
 
