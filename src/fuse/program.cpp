@@ -179,6 +179,7 @@ int64_t expression_cost(const ExprPool& pool, ExprId root) {
       case ScalarOp::trunc:
       case ScalarOp::round:
       case ScalarOp::check_index:
+      case ScalarOp::check_divisor:
       case ScalarOp::isnan: cost += 1; break;
       case ScalarOp::div:
       case ScalarOp::sqrt:

@@ -238,7 +238,7 @@ class Body {
     switch (node.function) {
       case SymKind::floordiv:
       case SymKind::mod: {
-        if (b == 0) fail_with("division by zero");
+        if (b == 0) fail_with("integer division by zero");
         const Scalar both[] = {{.i = a}, {.i = b}};
         return eval_scalar(node.function == SymKind::mod ? ScalarOp::remainder : ScalarOp::floordiv, DType::i64, both)
             .i;
@@ -302,11 +302,14 @@ class Body {
                                    format("index {} is out of range for size {}", args[0].i, args[1].i),
                                    {format("in `%{}`", tensor_.name), tensor_.where.text()}}};
         return args[0];
+      case ScalarOp::check_divisor:
+        if (args[0].i == 0) fail_with("integer division by zero");
+        return args[0];
       case ScalarOp::floordiv:
       case ScalarOp::truncdiv:
       case ScalarOp::fmod:
       case ScalarOp::remainder:
-        if (is_integer(node.arg_type) && args[1].i == 0) fail_with("division by zero");
+        if (is_integer(node.arg_type) && args[1].i == 0) fail_with("integer division by zero");
         break;
       default: break;
     }

@@ -176,6 +176,7 @@ int64_t integer_op(ScalarOp op, DType type, int64_t a, int64_t b) {
       if (b < 0 && !wide_unsigned) return a == 1 ? 1 : a == -1 ? (b % 2 ? -1 : 1) : 0;
       return signed_value(power(ua, ub));
     }
+    case ScalarOp::check_divisor: return a;
     case ScalarOp::gcd: return signed_value(special::td_gcd(a, b));
     case ScalarOp::random_bits: return signed_value(special::td_random_bits(ua, ub));
     case ScalarOp::band: return a & b;
@@ -229,7 +230,7 @@ uint32_t encode(double value, DType storage) {
   const int fraction_bits = f.precision - 1;
   const uint32_t sign = std::signbit(value) ? 1u << (f.total_bits - 1) : 0;
   const uint32_t top = ((1u << f.exponent_bits) - 1) << fraction_bits;
-  if (std::isnan(value)) return storage == DType::f8e4m3 ? 0x7f : top | 1u << (fraction_bits - 1);
+  if (std::isnan(value)) return f.total_bits == 8 ? sign | 0x7f : top | 1u << (fraction_bits - 1);
   value = round_float(value, storage);
   if (std::isinf(value)) return sign | top;
   if (value == 0) return sign;

@@ -17,7 +17,7 @@ union Scalar {
 
 // op on arguments of type `type` (where: the type of the two sides; args[0] is then a bool). With `exact`, f32 is
 // computed as f64. Not for cvt, round_to and check_index. An integer divisor of 0 gives 0 here: callers that must
-// refuse it look first.
+// refuse it look first (check_divisor gives its argument).
 Scalar eval_scalar(ScalarOp op, DType type, const Scalar* args, bool exact = false);
 
 // PyTorch's conversion on x86: floats truncate; what does not fit i64 is its least value, what does not fit i32 its

@@ -148,6 +148,7 @@ ExprId ExprPool::index_op(ScalarOp op, const std::vector<ExprId>& args) {
     case ScalarOp::gt: return truth(proves_lt(b, a), proves_le(a, b));
     case ScalarOp::ge: return truth(proves_le(b, a), proves_lt(a, b));
     case ScalarOp::check_index: return proves_le(0, a) && proves_lt(a, b) ? args[0] : ExprId{};
+    case ScalarOp::check_divisor: return divisor_known ? args[0] : ExprId{};
     default: return {};
   }
 }
@@ -178,6 +179,15 @@ ExprId ExprPool::simplified(ScalarOp op, const std::vector<ExprId>& args) {
     case ScalarOp::div: return is(b, 1) ? a : ExprId{};
     case ScalarOp::floordiv:
     case ScalarOp::truncdiv: return whole && is(b, 1) ? a : ExprId{};
+    case ScalarOp::check_divisor: {
+      if (is_op(a, ScalarOp::check_divisor)) return a;
+      // max(x, 1) is not 0.
+      auto positive = [&](ExprId id) {
+        auto number = as_constant(id);
+        return number && *number > 0;
+      };
+      return is_op(a, ScalarOp::max) && (positive((*this)[a].args[0]) || positive((*this)[a].args[1])) ? a : ExprId{};
+    }
     case ScalarOp::neg: return is_op(a, ScalarOp::neg) ? (*this)[a].args[0] : ExprId{};
     case ScalarOp::abs: return is_op(a, ScalarOp::abs) || is_unsigned(type) ? a : ExprId{};
     case ScalarOp::min:
@@ -233,6 +243,7 @@ ExprId ExprPool::op(ScalarOp op, std::vector<ExprId> args) {
   for (ExprId arg : args)
     if (auto value = as_scalar(*this, arg)) values.push_back(*value);
   if (values.size() == args.size() && op != ScalarOp::check_index &&
+      !(op == ScalarOp::check_divisor && values[0].i == 0) &&
       !(divides(op) && is_integer(arg_type) && values[1].i == 0))
     return from_scalar(*this, eval_scalar(op, arg_type, values.data()), type);
   if (ExprId folded = index_op(op, args)) return folded;

@@ -94,15 +94,21 @@ void add_logic(OpTable& ops) {
                        {{"bitwise_xor", "__xor__"}, ScalarOp::bxor, ScalarOp::lxor}};
   for (const Bits& row : rows)
     for (const char* base : row.names)
-      for (const char* form : {"Tensor", "Scalar"}) {
+      for (std::string form : {"Tensor", "Scalar", "Scalar_Tensor"}) {
+        const bool number_first = form == "Scalar_Tensor";
+        if (number_first && *base == '_') continue;
         std::string name = format("aten.{}.{}", base, form);
         add_map(ops, name, {"self", "other"}, Out::promoted,
                 [row](const MapCall& m, const Args& x) -> Result<ExprId> {
                   if (is_float(m.type)) return fail(Kind::bad_graph, "`{}` of floats", m.call.op());
                   return m.b.op(is_bool(m.type) ? row.logic : row.bits, {x[0], x[1]});
                 })
-            .sample(name + (*form == 'T' ? "(bool[4,5], bool[5])" : "(bool[4,5], True)"))
-            .sample(name + (*form == 'T' ? "(i64[4], i32[4])" : "(i64[4], 6)"));
+            .sample(name + (number_first       ? "(True, bool[4,5])"
+                            : form == "Tensor" ? "(bool[4,5], bool[5])"
+                                               : "(bool[4,5], True)"))
+            .sample(name + (number_first       ? "(6, i32[4])"
+                            : form == "Tensor" ? "(i64[4], i32[4])"
+                                               : "(i64[4], 6)"));
       }
   add_map(
       ops, "aten.bitwise_not.default", {"self"}, Out::promoted,
@@ -112,12 +118,18 @@ void add_logic(OpTable& ops) {
   for (Bits row : {Bits{{"bitwise_left_shift", "__lshift__"}, ScalarOp::shl, ScalarOp::shl},
                    Bits{{"bitwise_right_shift", "__rshift__"}, ScalarOp::shr, ScalarOp::shr}})
     for (const char* base : row.names)
-      for (const char* form : {"Tensor", "Scalar"}) {
-        std::string overload = *form == 'S' && *base == 'b' ? "Tensor_Scalar" : form;
+      for (std::string form : {"Tensor", "Scalar", "Scalar_Tensor"}) {
+        const bool number_first = form == "Scalar_Tensor";
+        if (number_first && *base == '_') continue;
+        std::string overload = form == "Scalar" && *base == 'b' ? "Tensor_Scalar" : form;
         std::string name = format("aten.{}.{}", base, overload);
-        add_map(ops, name, {"self", "other"}, Out::promoted, [row](const MapCall& m, const Args& x) {
-          return m.b.op(row.bits, {x[0], x[1]});
-        }).sample(name + (*form == 'T' ? "(i64[4], i64[4])" : "(i64[4], 2)"));
+        add_map(ops, name, {"self", "other"}, Out::promoted,
+                [row](const MapCall& m, const Args& x) {
+                  return m.b.op(row.bits, {x[0], x[1]});
+                })
+            .sample(name + (number_first       ? "(9, i64[4])"
+                            : form == "Tensor" ? "(i64[4], i64[4])"
+                                               : "(i64[4], 2)"));
       }
 }
 

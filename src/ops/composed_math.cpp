@@ -113,6 +113,21 @@ LoopValue nuclear_norm(Compose& c, const LoopValue& x, int64_t rows, int64_t col
   return y;
 }
 
+void add_nuclear_norms(OpTable& ops) {
+  compose(ops, "nuclear_norm.default", [](Compose& c) -> Composed {
+    LoopValue x = c.tensor("self");
+    if (x.rank() != 2) c.refuse("the norm of what is no matrix");
+    return nuclear_norm(c, x, 0, 1, c.call.flag("keepdim"));
+  }).sample("aten.nuclear_norm.default(f32[4,3], True)");
+  compose(ops, "nuclear_norm.dim", [](Compose& c) -> Composed {
+    LoopValue x = c.tensor("self");
+    std::vector<int64_t> dims;
+    for (const Sym& d : c.call.integers("dim")) dims.push_back(d.value() < 0 ? d.value() + x.rank() : d.value());
+    if (dims.size() != 2) c.refuse("the norm over other than two dims");
+    return nuclear_norm(c, x, dims[0], dims[1], c.call.flag("keepdim"));
+  }).sample("aten.nuclear_norm.dim(f32[2,4,3], [0, 2])");
+}
+
 std::vector<int64_t> given_dims(const Compose& c, int64_t rank) {
   std::vector<int64_t> dims;
   for (const Sym& d : c.call.integers("dim")) dims.push_back(d.value() < 0 ? d.value() + rank : d.value());
@@ -309,6 +324,10 @@ void add_products(OpTable& ops) {
     if (last) y = c("squeeze.dim", {y, 1});
     return first ? c("squeeze.dim", {y, 0}) : y;
   }).sample("aten.linalg_multi_dot.default([f32[2,3], f32[3,4], f32[4,5]])");
+  compose(ops, "chain_matmul.default", [](Compose& c) -> Composed {
+    std::vector<LoopValue> list = c.tensors("matrices");
+    return list.size() == 1 ? list[0] : c("linalg_multi_dot.default", {list});
+  }).sample("aten.chain_matmul.default([f32[2,3], f32[3,4], f32[4,5]])");
   compose(ops, "linalg_matrix_power.default",
           [](Compose& c) -> Composed {
             LoopValue x = c.tensor("self");
@@ -447,6 +466,7 @@ void add_distances(OpTable& ops) {
 void add_composed_math_ops(OpTable& ops) {
   add_pointwise(ops);
   add_norms(ops);
+  add_nuclear_norms(ops);
   add_products(ops);
   add_lines(ops);
   add_distances(ops);

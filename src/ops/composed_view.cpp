@@ -237,6 +237,27 @@ void add_joins(OpTable& ops) {
     }
     return c("cat.default", {list, dim + 1});
   }).sample("aten._chunk_cat.default([f32[5,2], f32[3,2]], 0, 2)");
+  // Padded to the longest one and stacked.
+  compose(ops, "pad_sequence.default",
+          [](Compose& c) -> Composed {
+            std::vector<LoopValue> list = c.tensors("sequences");
+            Sym longest = 0;
+            for (const LoopValue& x : list) longest = sym_max(longest, x.sizes.at(0));
+            const bool left = c.call.text("padding_side") == "left";
+            for (LoopValue& x : list) {
+              SymList pad(2 * x.sizes.size(), Sym(0));
+              pad[pad.size() - (left ? 2 : 1)] = longest - x.sizes[0];
+              x = c("constant_pad_nd.default", {x, pad, c["padding_value"]});
+            }
+            return c("stack.default", {list, c.call.flag("batch_first") ? 0 : 1});
+          })
+      .sample("aten.pad_sequence.default([f32[4,3], f32[2,3], f32[3,3]], True, 0.5)")
+      .sample("aten.pad_sequence.default([f32[4], f32[2]], False, 0.0, \"left\")");
+  compose(ops, "flatten_dense_tensors.default", [](Compose& c) -> Composed {
+    std::vector<LoopValue> list = c.tensors("tensors");
+    for (LoopValue& x : list) x = c("reshape.default", {x, SymList{-1}});
+    return c("cat.default", {list, 0});
+  }).sample("aten.flatten_dense_tensors.default([f32[2,3], f32[4]])");
   compose(ops, "cartesian_prod.default", [](Compose& c) -> Composed {
     std::vector<LoopValue> list = c.tensors("tensors");
     if (list.size() == 1) return list[0];

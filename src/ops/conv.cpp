@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "ops/compose.h"
 #include "ops/rules.h"
 
 namespace toroid {
@@ -324,6 +325,35 @@ Result<std::vector<LoopValue>> lower_conv_backward(LoopBuilder& b, const LowerCa
   return std::vector<LoopValue>{batched ? rounded(gx) : b.squeeze(rounded(gx), 0), rounded(gw), gb};
 }
 
+// Convolutions under the names of ways to compute them, and over time: [time, batch, channels].
+void add_other_names(OpTable& ops) {
+  for (const char* form : {"default", "deprecated"})
+    compose(ops, format("_convolution.{}", form),
+            [](Compose& c) -> Composed {
+              std::vector<Passed> args;
+              for (const char* name : {"input", "weight", "bias", "stride", "padding", "dilation", "transposed",
+                                       "output_padding", "groups"})
+                args.push_back(c[name]);
+              return c("convolution.default", std::move(args));
+            })
+        .sample(
+            format("aten._convolution.{}(f32[2,4,7,6], f32[6,4,3,3], f32[6], [1, 1], [1, 1], [1, 1], False, [0, 0], "
+                   "1, False, False, True{})",
+                   form, std::string(form) == "default" ? ", True" : ""));
+  compose(ops, "thnn_conv2d.default", [](Compose& c) -> Composed {
+    return c("conv2d.default", {c["self"], c["weight"], c["bias"], c["stride"], c["padding"]});
+  }).sample("aten.thnn_conv2d.default(f32[2,3,5,4], f32[6,3,3,2], [3, 2], f32[6], [2, 1], [1, 0])");
+  compose(ops, "slow_conv3d.default", [](Compose& c) -> Composed {
+    return c("conv3d.default", {c["self"], c["weight"], c["bias"], c["stride"], c["padding"]});
+  }).sample("aten.slow_conv3d.default(f32[1,2,3,4,4], f32[3,2,2,3,2], [2, 3, 2], f32[3])");
+  compose(ops, "conv_tbc.default", [](Compose& c) -> Composed {
+    LoopValue x = c("permute.default", {c["self"], SymList{1, 2, 0}});
+    LoopValue weight = c("permute.default", {c["weight"], SymList{2, 1, 0}});
+    LoopValue y = c("conv1d.default", {x, weight, c["bias"], SymList{1}, SymList{c.call.integer("pad")}});
+    return c("permute.default", {y, SymList{2, 0, 1}});
+  }).sample("aten.conv_tbc.default(f32[6,2,3], f32[3,3,4], f32[4], 1)");
+}
+
 }  // namespace
 
 void add_conv_ops(OpTable& ops) {
@@ -353,6 +383,7 @@ void add_conv_ops(OpTable& ops) {
   add("conv_transpose3d.input", {"(f32[1,2,3,3,3], f32[2,3,2,2,2], f32[3], 2)"});
   add("convolution.default", {"(f32[2,4,7,6], f32[6,4,3,3], f32[6], [1, 1], [1, 1], [1, 1], False, [0, 0], 1)",
                               "(f32[2,4,5,4], f32[4,3,3,2], f32[3], [2, 2], [1, 0], [1, 1], True, [1, 0], 1)"});
+  add_other_names(ops);
   ops.add("aten.convolution_backward.default")
       .infer([](const Call& call) -> Types {
         const TensorType &gy = call.type("grad_output"), &x = call.type("input"), &w = call.type("weight");

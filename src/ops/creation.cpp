@@ -190,6 +190,39 @@ void add_ranges(OpTable& ops) {
                         : f == "start" ? "(0.5, 3)"
                                        : "(0, 1, 0.3)"));
   }
+  // Up to and with the end, of floats unless asked otherwise.
+  for (const char* form : {"default", "step"}) {
+    auto length = [](const Call& call) -> Result<int64_t> {
+      for (const char* name : {"start", "end"})
+        if (auto sym = std::get_if<Sym>(&call.arg(name)); sym && !sym->is_constant())
+          return fail(Kind::unsupported_op, "range with the symbolic bound {}", to_string(*sym));
+      const double start = call.number("start"), end = call.number("end"),
+                   step = as_double(number_arg(call, "step", 1));
+      if (step == 0 || (end - start) / step < 0)
+        return fail(Kind::bad_graph, "range from {} to {} in steps of {}", start, end, step);
+      return static_cast<int64_t>(std::floor((end - start) / step)) + 1;
+    };
+    ops.add(format("aten.range.{}", form))
+        .infer([length](const Call& call) -> Types {
+          TD_TRY(int64_t n, length(call));
+          return one(contiguous_type(call, call.dtype("dtype").value_or(DType::f32), {n}));
+        })
+        .lower([length](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+          TD_TRY(int64_t n, length(call));
+          const DType dtype = call.dtype("dtype").value_or(DType::f32);
+          const Arg first = call.arg("start"), each = number_arg(call, "step", 1);
+          if (!is_float(dtype) && !(is_whole(first) && is_whole(each)))
+            return fail(Kind::unsupported_op, "range of {} from or in steps of what is no integer", dtype_name(dtype));
+          ExprId start = b.number(as_double(first), DType::f64), step = b.number(as_double(each), DType::f64);
+          LoopBuilder* p = &b;
+          return b.from(dtype, {n}, [=](const Index& i) {
+            ExprId value = p->add(p->mul(p->cvt(i[0], DType::f64), step), start);
+            return stored_scalar(*p, p->cvt(value, dtype), dtype);
+          });
+        })
+        .sample(format("aten.range.{}(0, 4{})", form, *form == 's' ? ", 0.75" : ""))
+        .sample(format("aten.range.{}({}, dtype=f64)", form, *form == 's' ? "7, 2.5, -1" : "-0.5, 3"));
+  }
   // From the nearer end with the step rounded to the result's type first.
   ops.add("aten.linspace.default")
       .infer([](const Call& call) -> Types {

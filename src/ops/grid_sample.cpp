@@ -256,9 +256,46 @@ Result<Values> grid_sample_backward(LoopBuilder& b, const LowerCall& call) {
                 b.convert(b.reshape(grid_grad, grid.sizes), grid.dtype)};
 }
 
+// theta applied to a grid of points in [-1, 1], the last dim's coordinate first. Without align_corners the points are
+// the middles of the pixels. An axis of one point has it in the middle.
+Result<Values> affine_grid(LoopBuilder& b, const LowerCall& call) {
+  const LoopValue theta = call.tensor("theta");
+  const SymList size = call.integers("size");
+  const size_t dims = size.size() - 2;
+  const bool aligned = call.flag("align_corners");
+  if ((dims != 2 && dims != 3) || theta.rank() != 3)
+    return fail(Kind::unsupported_op, "`{}` for {} dims", call.op(), size.size());
+  SymList sizes{size[0]};
+  sizes.insert(sizes.end(), size.begin() + 2, size.end());
+  sizes.push_back(static_cast<int64_t>(dims));
+  const DType type = accumulate_type(theta.dtype);
+  LoopBuilder* p = &b;
+  return Values{b.from(theta.dtype, sizes, [=](const Index& i) {
+    auto number = [p](double v) { return p->number(v, DType::f64); };
+    auto entry = [&](size_t k) {
+      return p->cvt(theta.at({i[0], i.back(), int_expr(*p, static_cast<int64_t>(k))}), type);
+    };
+    ExprId total = entry(dims);
+    for (size_t k = 0; k < dims; ++k) {
+      const size_t d = dims - 1 - k;
+      const Sym n = size[2 + d];
+      const ExprId twice = p->cvt(p->mul(i[1 + d], int_expr(*p, 2)), DType::f64);
+      const ExprId count = p->cvt(p->index(aligned ? sym_max(n - 1, 1) : n), DType::f64);
+      ExprId point = p->sub(p->div(aligned ? twice : p->add(twice, number(1)), count), number(1));
+      if (aligned) point = p->where(p->op(ScalarOp::eq, {p->index(n), int_expr(*p, 1)}), number(0), point);
+      total = p->add(p->mul(entry(k), p->cvt(point, type)), total);
+    }
+    return p->cvt(total, theta.dtype);
+  })};
+}
+
 }  // namespace
 
 void add_grid_ops(OpTable& ops) {
+  OpRow& grid = lowered(ops, "affine_grid_generator.default", affine_grid);
+  for (const char* args : {"f32[2,2,3], [2, 1, 4, 5], False", "f32[2,2,3], [2, 1, 4, 5], True",
+                           "f32[1,3,4], [1, 2, 3, 4, 1], True", "f32[1,3,4], [1, 2, 3, 1, 2], False"})
+    grid.sample(format("aten.affine_grid_generator.default({})", std::string(args)));
   for (const char* name : {"grid_sampler", "grid_sampler_2d", "grid_sampler_3d"}) {
     OpRow& row = lowered(ops, format("{}.default", name), grid_sample);
     if (std::string(name) == "grid_sampler_3d")

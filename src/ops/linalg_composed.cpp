@@ -51,6 +51,20 @@ void add_condition_numbers(OpTable& ops) {
   }).sample("aten.linalg_cond.p_str(f32[3,3], \"fro\")");
 }
 
+// Singular values above one absolute bound.
+void add_ranks(OpTable& ops) {
+  compose(ops, "linalg_matrix_rank.default", [](Compose& c) -> Composed {
+    return c("linalg_matrix_rank.atol_rtol_float", {c["self"]},
+             {{"atol", c["tol"]}, {"rtol", 0.0}, {"hermitian", c["hermitian"]}});
+  }).sample("aten.linalg_matrix_rank.default(f32[2,4,3], 0.5)");
+  compose(ops, "linalg_matrix_rank.tol_tensor", [](Compose& c) -> Composed {
+    LoopValue tol = c.tensor("tol");
+    LoopValue none = c.b.full({}, c.b.number(0, tol.dtype), tol.dtype);
+    return c("linalg_matrix_rank.atol_rtol_tensor", {c["input"]},
+             {{"atol", tol}, {"rtol", none}, {"hermitian", c["hermitian"]}});
+  }).sample("aten.linalg_matrix_rank.tol_tensor(f32[4,3], f32[])");
+}
+
 void add_tensor_systems(OpTable& ops) {
   // The first `ind` dims are rows, the others columns.
   compose(ops, "linalg_tensorinv.default", [](Compose& c) -> Composed {
@@ -88,6 +102,7 @@ void add_tensor_systems(OpTable& ops) {
 }  // namespace
 
 void add_composed_linalg_ops(OpTable& ops) {
+  add_ranks(ops);
   add_condition_numbers(ops);
   add_tensor_systems(ops);
 }

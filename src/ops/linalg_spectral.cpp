@@ -188,8 +188,8 @@ void add_svd(OpTable& ops) {
         return std::vector<LoopValue>{singular_values(b, a)};
       },
       {"(f32[2,4,3])"});
-  for (const char* name :
-       {"linalg_pinv.atol_rtol_tensor", "linalg_pinv.atol_rtol_float", "linalg_pinv.default", "pinverse.default"})
+  for (const char* name : {"linalg_pinv.atol_rtol_tensor", "linalg_pinv.atol_rtol_float", "linalg_pinv.default",
+                           "linalg_pinv.rcond_tensor", "pinverse.default"})
     add(
         ops, name,
         [](const Call& call) -> Types {

@@ -454,7 +454,8 @@ TensorId LoopBuilder::whole_tensor(const LoopValue& x) {
   const Expr& e = pool()[x.at(index)];
   if (e.kind != ExprKind::load || e.args != index) return {};
   const LoopTensor& tensor = loops_[e.tensor];
-  return tensor.dtype == x.dtype && same_sizes(tensor.sizes, x.sizes) ? e.tensor : TensorId{};
+  // The parts of complex numbers are no whole tensor: that one is of complex numbers.
+  return !tensor.pairs && tensor.dtype == x.dtype && same_sizes(tensor.sizes, x.sizes) ? e.tensor : TensorId{};
 }
 
 std::vector<LoopValue> LoopBuilder::call(const std::string& function, const std::vector<LoopValue>& operands,

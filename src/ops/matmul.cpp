@@ -281,13 +281,33 @@ Result<std::pair<Einsum, std::map<char, Sym>>> einsum_of(const Call& call) {
   return std::pair{std::move(e), std::move(sizes)};
 }
 
+// Integers and truths become i64 where a letter is summed in one operand alone; products of two keep their type.
+DType einsum_dtype(const Call& call, const Einsum& e) {
+  const std::vector<ValueId> tensors = call.values("tensors");
+  const DType dtype = call.type(tensors[0]).dtype;
+  if (is_float(dtype) || is_complex(dtype)) return dtype;
+  for (size_t i = 0; i < tensors.size(); ++i)
+    for (size_t d = 0; d < e.operands[i].size(); ++d) {
+      const char c = e.operands[i][d];
+      if (e.output.find(c) != std::string::npos) continue;
+      if (tensors.size() == 1) return DType::i64;
+      bool alone = !is_one(call.type(tensors[i]).sizes[d]);
+      for (size_t other = 0; other < tensors.size(); ++other) {
+        const size_t at = e.operands[other].find(c);
+        if (other != i && at != std::string::npos && !is_one(call.type(tensors[other]).sizes[at])) alone = false;
+      }
+      if (alone) return DType::i64;
+    }
+  return dtype;
+}
+
 void add_einsum(OpTable& ops) {
   ops.add("aten.einsum.default")
       .infer([](const Call& call) -> Types {
         TD_TRY(auto parsed, einsum_of(call));
         SymList sizes;
         for (char c : parsed.first.output) sizes.push_back(parsed.second[c]);
-        return one(unclaimed_type(call, call.type(call.values("tensors")[0]).dtype, sizes));
+        return one(unclaimed_type(call, einsum_dtype(call, parsed.first), sizes));
       })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
         TD_TRY(auto parsed, einsum_of(call));
@@ -302,7 +322,9 @@ void add_einsum(OpTable& ops) {
         for (auto [c, size] : sizes)
           if (e.output.find(c) == std::string::npos) summed += c, k_sizes.push_back(size);
         LoopBuilder* p = &b;
-        DType dtype = operands[0].dtype;
+        const DType dtype = einsum_dtype(call, e);
+        if (dtype != operands[0].dtype)
+          for (LoopValue& x : operands) x = b.convert(x, dtype);
         auto term = [p, operands, e, summed](const Index& out, const Index& k) {
           std::optional<ExprId> product;
           for (size_t i = 0; i < operands.size(); ++i) {
@@ -326,6 +348,12 @@ void add_einsum(OpTable& ops) {
       .sample("aten.einsum.default(\"bij,bjk->bik\", [f32[2,3,4], f32[2,4,5]])")
       .sample("aten.einsum.default(\"...ij,kj->...ik\", [f32[2,3,4], f32[5,4]])")
       .sample("aten.einsum.default(\"ii->i\", [f32[3,3]])")
+      .sample("aten.einsum.default(\"ij->i\", [i32[3,4]])")
+      .sample("aten.einsum.default(\"ij->\", [bool[3,4]])")
+      .sample("aten.einsum.default(\"ij,jk->ik\", [i32[3,4], i32[4,5]])")
+      .sample("aten.einsum.default(\"ij,jk->ik\", [u8[3,4], u8[4,5]])")
+      .sample("aten.einsum.default(\"ij,k->ik\", [i8[3,4], i8[5]])")
+      .sample("aten.einsum.default(\"ij,j->i\", [i8[3,1], i8[4]])")
       .sample("aten.einsum.default(\"i,j->ij\", [f32[3], f32[4]])");
 }
 

@@ -236,6 +236,9 @@ const OpTable& OpTable::all() {
     add_quantized_ops(t);
     add_composed_norm_ops(t);
     add_composed_gradient_ops(t);
+    add_window_ops(t);
+    add_bit_ops(t);
+    add_aliases(t);
     return t;
   }();
   return table;

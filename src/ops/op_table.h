@@ -169,6 +169,9 @@ void add_composed_index_ops(OpTable& ops);
 void add_composed_norm_ops(OpTable& ops);
 void add_composed_gradient_ops(OpTable& ops);
 void add_grid_ops(OpTable& ops);  // reads at computed coordinates
+void add_window_ops(OpTable& ops);
+void add_bit_ops(OpTable& ops);  // the same bytes as another type
+void add_aliases(OpTable& ops);  // second names; after all others
 
 // Type promotion (c10's table): of two dtypes, and of a call's tensors and scalars by PyTorch's rule that a wrapped
 // number or a 0-d tensor of the same or a lower category does not widen.

@@ -181,13 +181,15 @@ MapRule added(bool minus, bool reversed) {
 }
 
 // For floats the remainder's sign decides, so that 1 // 0.1 is 9; floor(a / b) would be 10.
-ExprId floor_divide(const MapCall& m, ExprId a, ExprId b) { return m.b.op(ScalarOp::floordiv, {a, b}); }
+ExprId floor_divide(const MapCall& m, ExprId a, ExprId b) {
+  return m.b.op(ScalarOp::floordiv, {a, checked_divisor(m.b, b)});
+}
 
 Result<ExprId> divide(const MapCall& m, const Args& x) {
   if (!m.call.has("rounding_mode")) return m.b.div(x[0], x[1]);
   if (m.call.text("rounding_mode") == "floor") return floor_divide(m, x[0], x[1]);
   if (is_float(m.type)) return m.b.op(ScalarOp::trunc, {m.b.div(x[0], x[1])});
-  return m.b.op(ScalarOp::truncdiv, {x[0], x[1]});
+  return m.b.op(ScalarOp::truncdiv, {x[0], checked_divisor(m.b, x[1])});
 }
 
 void add_binary(OpTable& ops) {
@@ -246,16 +248,18 @@ void add_binary(OpTable& ops) {
     ScalarOp op;
   };
   for (Rest r : {Rest{"remainder", ScalarOp::remainder}, Rest{"fmod", ScalarOp::fmod}})
-    for (const char* form : {"Tensor", "Scalar"}) {
+    for (const char* form : {"Tensor", "Scalar", "Scalar_Tensor"}) {
+      const bool number_first = std::string(form) == "Scalar_Tensor";
+      if (number_first && r.op == ScalarOp::fmod) continue;
       std::string name = format("aten.{}.{}", r.name, form);
       add_map(
           ops, name, {"self", "other"}, Out::promoted,
           [op = r.op](const MapCall& m, const Args& x) {
-            return m.b.op(op, {x[0], x[1]});
+            return m.b.op(op, {x[0], checked_divisor(m.b, x[1])});
           },
           true)
-          .sample(name + "(f32[4,5], 1.5)")
-          .sample(name + "(i64[4], 3)");
+          .sample(name + (number_first ? "(1.5, f32[4,5])" : "(f32[4,5], 1.5)"))
+          .sample(name + (number_first ? "(7, i64[4])" : "(i64[4], 3)"));
     }
 }
 
@@ -373,7 +377,7 @@ void add_composed(OpTable& ops) {
       add_map(
           ops, name, {"self", "other"}, Out::floating,
           [op](const MapCall& m, const Args& x) {
-            return m.b.op(op, {x[0], x[1]});
+            return m.b.op(op, {x[0], checked_divisor(m.b, x[1])});
           },
           true)
           .sample(name + (scalar ? "(f32[4,5], -1.0)" : "(f32[4,5], f32[5])"));
@@ -390,19 +394,26 @@ void add_composed(OpTable& ops) {
     return b.where(same, x[0], b.add(high, b.op(ScalarOp::log1p, {b.op(ScalarOp::exp, {gap})})));
   }).sample("aten.logaddexp.default(f32[4,5], f32[5])");
   // x log y, 0 where x is 0 unless y is NaN.
+  auto operands = [](const std::string& name) {
+    const bool second = name.ends_with("Other") || name.ends_with("other_scalar");
+    const bool first = name.ends_with("Self") || name.ends_with("self_scalar");
+    return second ? "f32[4,5], 2.5" : first ? "2.5, f32[4,5]" : "f32[4,5], f32[5]";
+  };
   struct Log {
     const char* name;
     ScalarOp op;
   };
-  for (Log l : {Log{"xlogy.Tensor", ScalarOp::log}, Log{"xlogy.Scalar_Other", ScalarOp::log},
-                Log{"special_xlog1py.default", ScalarOp::log1p}})
+  for (Log l :
+       {Log{"xlogy.Tensor", ScalarOp::log}, Log{"xlogy.Scalar_Other", ScalarOp::log},
+        Log{"xlogy.Scalar_Self", ScalarOp::log}, Log{"special_xlog1py.default", ScalarOp::log1p},
+        Log{"special_xlog1py.other_scalar", ScalarOp::log1p}, Log{"special_xlog1py.self_scalar", ScalarOp::log1p}})
     add_map(ops, format("aten.{}", l.name), {"self", "other"}, Out::floating,
             [op = l.op](const MapCall& m, const Args& x) {
               ExprId zero = m.b.op(ScalarOp::eq, {x[0], m.number(0)});
               ExprId product = m.b.where(zero, m.number(0), m.b.mul(x[0], m.b.op(op, {x[1]})));
               return m.b.where(m.b.op(ScalarOp::isnan, {x[1]}), x[1], product);
             })
-        .sample(format("aten.{}(f32[4,5], {})", l.name, std::string(l.name).ends_with("Other") ? "2.5" : "f32[5]"));
+        .sample(format("aten.{}({})", l.name, operands(l.name)));
   // self + value * a * b, self + value * a / b: one rounding at the end.
   for (bool quotient : {false, true})
     add_map(ops, quotient ? "aten.addcdiv.default" : "aten.addcmul.default", {"self", "tensor1", "tensor2"},

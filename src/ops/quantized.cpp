@@ -240,9 +240,39 @@ void add_products(OpTable& ops) {
   }).sample("aten._grouped_mm.default(bf16[3,16,8], bf16[3,8,16])");
 }
 
+// Quantised and back at once, by the reciprocal of the scale; the count of steps is whole before it is limited.
+LoopValue quantized_and_back(Compose& c, const LoopValue& scale, const LoopValue& zero) {
+  LoopBuilder* b = &c.b;
+  LoopValue x = c.tensor("self");
+  if (x.dtype != DType::f32 || is_float(zero.dtype)) c.refuse("other than f32 with whole zero points");
+  const int64_t low = c.call.constant("quant_min"), high = c.call.constant("quant_max");
+  return b->map({x, c.to(scale, DType::f32), c.to(zero, DType::f32)}, x.sizes, DType::f32, x.dtype, [=](const Args& v) {
+    const ExprId steps = b->op(ScalarOp::round, {b->mul(v[0], b->div(b->number(1, DType::f32), v[1]))});
+    ExprId q = b->cvt(b->add(steps, v[2]), DType::i64);
+    q = b->op(ScalarOp::min, {b->op(ScalarOp::max, {q, b->index(low)}), b->index(high)});
+    return b->mul(b->sub(b->cvt(q, DType::f32), v[2]), v[1]);
+  });
+}
+
+void add_faking(OpTable& ops) {
+  for (const char* form : {"default", "tensor_qparams"})
+    compose(ops, format("fake_quantize_per_tensor_affine.{}", form),
+            [](Compose& c) -> Composed {
+              const DType whole = is_tensor(c.call, "zero_point") ? c.call.type("zero_point").dtype : DType::i64;
+              return quantized_and_back(c, single(c, "scale", DType::f32), single(c, "zero_point", whole));
+            })
+        .sample(format("aten.fake_quantize_per_tensor_affine.{}({}, 0, 255)", form,
+                       *form == 'd' ? "f32[4,5], 0.0125, 3" : "f32[4,5], f32[1], i32[1]"));
+  compose(ops, "fake_quantize_per_channel_affine.default", [](Compose& c) -> Composed {
+    LoopValue x = c.tensor("self");
+    return quantized_and_back(c, along(c, x, c.tensor("scale")), along(c, x, c.tensor("zero_point")));
+  }).sample("aten.fake_quantize_per_channel_affine.default(f32[4,5], f32[5], i32[5], 1, -128, 127)");
+}
+
 }  // namespace
 
 void add_quantized_ops(OpTable& ops) {
+  add_faking(ops);
   add_quantizing(ops);
   add_choosing(ops);
   add_products(ops);

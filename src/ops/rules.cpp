@@ -248,6 +248,10 @@ ExprId checked_index(LoopBuilder& b, ExprId index, const Sym& size) {
   return b.op(ScalarOp::check_index, {b.cvt(index, DType::i64), b.index(size)});
 }
 
+ExprId checked_divisor(LoopBuilder& b, ExprId divisor) {
+  return is_integer(b.pool()[divisor].dtype) ? b.op(ScalarOp::check_divisor, {divisor}) : divisor;
+}
+
 ExprId wrapped_index(LoopBuilder& b, ExprId index, const Sym& size) {
   index = b.cvt(index, DType::i64);
   ExprId negative = b.op(ScalarOp::lt, {index, int_expr(b, 0)});

@@ -89,6 +89,8 @@ ExprId all_of(LoopBuilder& b, const std::vector<ExprId>& conditions);  // and; t
 // index wrapped when negative, then checked against [0, size).
 ExprId wrapped_index(LoopBuilder& b, ExprId index, const Sym& size);
 ExprId checked_index(LoopBuilder& b, ExprId index, const Sym& size);
+// An integer that is not 0, or the kernel fails; a float as it is.
+ExprId checked_divisor(LoopBuilder& b, ExprId divisor);
 ExprId sum_expr(LoopBuilder& b, ExprId x, ExprId y);      // bool: or
 ExprId product_expr(LoopBuilder& b, ExprId x, ExprId y);  // bool: and
 ExprId min_expr(LoopBuilder& b, ExprId x, ExprId y);      // bool: and

@@ -33,11 +33,12 @@ size_t KernelParams::symbol_slot(const std::string& name) {
   symbols_.push_back(name);
   return symbols_.size() - 1;
 }
-std::string KernelParams::error_cell() {
+std::string KernelParams::error_cell(Failure failure) {
   for (size_t k = 0; k < slots_.size(); ++k)
-    if (!slots_[k].buffer.valid() && !slots_[k].is_scratch) return format("((i64*)p[{}])", k);
+    if (!slots_[k].buffer.valid() && !slots_[k].is_scratch)
+      return format("((i64*)p[{}])[{}]", k, static_cast<int>(failure));
   slots_.push_back({});
-  return format("((i64*)p[{}])", slots_.size() - 1);
+  return format("((i64*)p[{}])[{}]", slots_.size() - 1, static_cast<int>(failure));
 }
 std::string KernelParams::scratch() {
   for (size_t k = 0; k < slots_.size(); ++k)
@@ -236,7 +237,9 @@ bool ExprEmitter::has_loads(ExprId root) const {
   std::function<bool(ExprId)> walk = [&](ExprId id) {
     if (done_.contains(id) || !seen.insert(id.index).second) return false;
     const Expr& expr = pool_[id];
-    if (expr.kind == ExprKind::load || (expr.kind == ExprKind::op && expr.op == ScalarOp::check_index)) return true;
+    if (expr.kind == ExprKind::load ||
+        (expr.kind == ExprKind::op && (expr.op == ScalarOp::check_index || expr.op == ScalarOp::check_divisor)))
+      return true;
     for (ExprId arg : expr.args)
       if (walk(arg)) return true;
     return false;
@@ -352,28 +355,41 @@ ExprEmitter::Value ExprEmitter::emit_sides(const Expr& expr) {
   return define(format("sel({}, {}, {})", condition.text, a.text, b.text), true, expr.dtype);
 }
 
+std::string ExprEmitter::reported(const std::string& bad) const {
+  if (!mask_.empty()) return format("land({}, {})", mask_, bad);
+  return scope_.count.empty() ? bad : format("land(mask_n({}), {})", scope_.count, bad);
+}
+
 // The index itself where it is in range; else 0, and the kernel's error cell says so.
 ExprEmitter::Value ExprEmitter::check_index(const Expr& expr) {
   Value index = emit(expr.args[0]), size = emit(expr.args[1]);
-  const std::string cell = params_.error_cell();
+  const std::string cell = params_.error_cell(KernelParams::Failure::index);
   if (!index.is_vector) {
     const std::string bad = fresh("x");
     std::string wanted = mask_.empty() ? "" : format("hany({}) && ", mask_);
     line(format("const bool {} = {}({} < 0 || {} >= {});", bad, wanted, index.text, index.text, size.text));
-    line(format("if (__builtin_expect({}, 0)) *{} = 1;", bad, cell));
+    line(format("if (__builtin_expect({}, 0)) {} = 1;", bad, cell));
     return define(format("{} < 0 || {} >= {} ? (i64)0 : {}", index.text, index.text, size.text, index.text), false,
                   DType::i64);
   }
   size = as_vector(size);
   const std::string bad = fresh("m");
   line(format("const vm {} = lor(lt({}, splat_i64(0)), ge({}, {}));", bad, index.text, index.text, size.text));
-  std::string reported = bad;
-  if (!mask_.empty())
-    reported = format("land({}, {})", mask_, bad);
-  else if (!scope_.count.empty())
-    reported = format("land(mask_n({}), {})", scope_.count, bad);
-  line(format("if (__builtin_expect(hany({}), 0)) *{} = 1;", reported, cell));
+  line(format("if (__builtin_expect(hany({}), 0)) {} = 1;", reported(bad), cell));
   return define(format("sel({}, splat_i64(0), {})", bad, index.text), true, DType::i64);
+}
+
+// The divisor itself: a division by 0 does not trap.
+ExprEmitter::Value ExprEmitter::check_divisor(const Expr& expr) {
+  const Value divisor = emit(expr.args[0]);
+  const std::string cell = params_.error_cell(KernelParams::Failure::division);
+  std::string bad;
+  if (divisor.is_vector)
+    bad = format("hany({})", reported(format("eq({}, splat_{}(0))", divisor.text, register_name(divisor.dtype))));
+  else
+    bad = format("{}{} == 0", mask_.empty() ? "" : format("hany({}) && ", mask_), divisor.text);
+  line(format("if (__builtin_expect({}, 0)) {} = 1;", bad, cell));
+  return divisor;
 }
 
 // a * b + c with one rounding, where the product is used for nothing else so far.
@@ -395,6 +411,7 @@ std::optional<ExprEmitter::Value> ExprEmitter::emit_fused(const Expr& expr) {
 ExprEmitter::Value ExprEmitter::emit_op(const Expr& expr) {
   if (expr.op == ScalarOp::where) return emit_where(expr);
   if (expr.op == ScalarOp::check_index) return check_index(expr);
+  if (expr.op == ScalarOp::check_divisor) return check_divisor(expr);
   if (auto fused = emit_fused(expr)) return *fused;
   std::vector<Value> args;
   bool vector = false;

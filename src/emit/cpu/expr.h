@@ -22,8 +22,10 @@ class KernelParams {
   // The names that declarations() gives them.
   std::string buffer(BufferId id) { return "buf" + std::to_string(buffer_slot(id)); }
   std::string symbol(const std::string& name) { return "dim" + std::to_string(symbol_slot(name)); }
-  std::string error_cell();  // an i64* that a kernel sets when an index is out of range
-  std::string scratch();     // a char* of the kernel's own memory
+  // An i64 that a kernel sets, from any thread and to nothing but 1: which one says what happened.
+  enum class Failure { index, division };
+  std::string error_cell(Failure failure);
+  std::string scratch();  // a char* of the kernel's own memory
   // f32* const buf0 = (f32*)p[0]; …
   std::string declarations() const;
 
@@ -103,6 +105,9 @@ class ExprEmitter {
   Value emit_index(const Sym& sym);
   Value vector_index(const Sym& sym);
   Value check_index(const Expr& expr);
+  Value check_divisor(const Expr& expr);
+  // Of lanes that are bad, those that somebody reads.
+  std::string reported(const std::string& bad) const;
   Value define(const std::string& text, bool is_vector, DType dtype);
   bool has_loads(ExprId id) const;
   std::string pointer(TensorId id);

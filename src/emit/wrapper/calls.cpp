@@ -62,13 +62,13 @@ class CallText {
       for (size_t i = carried; i < operands.size(); ++i) inputs.push_back(operands[i]);
       line(format("    for (i64 {0} = 0;; ++{0}) {{\n    char {1}more = 0;", step, name));
       program(0, inputs, {format("&{}more", name)});
-      line(format("    if (!{}more || failed) break;", name));
+      line(format("    if (!{}more || failed[0] || failed[1]) break;", name));
       next_lines(name, format("{} & 1", step), results, places);
       program(1, inputs, outputs);
     } else {
       const auto walked = static_cast<size_t>(call_.attributes[1].value());
       const std::string steps = c(call_.attributes[2]);
-      line(format("    for (i64 {0} = 0; {0} < {1} && !failed; ++{0}) {{", step, steps));
+      line(format("    for (i64 {0} = 0; {0} < {1} && !failed[0] && !failed[1]; ++{0}) {{", step, steps));
       line(format("    const i64 {} = {}; (void){};", row,
                   call_.attributes[3] == Sym(0) ? step : format("{} - 1 - {}", steps, step), row));
       for (size_t i = carried; i < carried + walked; ++i)

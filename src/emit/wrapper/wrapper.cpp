@@ -386,10 +386,11 @@ class Wrapper {
       if (!is_host(device))
         line(format("  char* const weights{0} = td{0}_weights(host, weights, {1}); (void)weights{0};", suffix(device),
                     plan_.weights_bytes));
-    line("  i64 failed = 0; (void)failed;");
+    line("  i64 failed[2] = {}; (void)failed;");
     seed_lines();
     operations();
-    line("  if (failed) return td_fail(e, 3, \"an index is out of range\");");
+    line("  if (failed[0]) return td_fail(e, 3, \"an index is out of range\");");
+    line("  if (failed[1]) return td_fail(e, 3, \"integer division by zero\");");
     TD_CHECK_OK(write_back());
     line("  return 0;\n}");
     return {};
@@ -515,7 +516,7 @@ class Wrapper {
     for (const KernelParams::Slot& slot : source.slots)
       pointers += (slot.buffer       ? pointer(slot.buffer)
                    : slot.is_scratch ? std::string("scratch")
-                                     : std::string("(char*)&failed")) +
+                                     : std::string("(char*)failed")) +
                   ", ";
     for (const std::string& symbol : source.symbols) symbols += symbol + ", ";
     line(format("  {{ char* const p[] = {{{}0}}; const i64 s[] = {{{}0}};", pointers, symbols));
