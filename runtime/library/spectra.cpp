@@ -6,6 +6,7 @@
 #include <unsupported/Eigen/MatrixFunctions>
 
 #include "library.h"
+#include "schur_order.h"
 
 using namespace toroid::library;
 
@@ -39,6 +40,32 @@ bool spectrum(const Matrix<T>& a, Vector<Numbers>& values, Matrix<Numbers>* vect
     return take(Eigen::ComplexEigenSolver<Matrix<Numbers>>(a.template cast<Numbers>(), vectors != nullptr));
   else
     return take(Eigen::EigenSolver<Matrix<double>>(a.template cast<double>(), vectors != nullptr));
+}
+
+// Brings eigenvalues, and vectors with them, into the order that eager's are in (schur_order.h). Those of complex
+// matrices stay as Eigen's Schur form leaves them.
+template <class T>
+void order_as_lapack(const Matrix<T>& a, Vector<Numbers>& values, Matrix<Numbers>* vectors) {
+  if constexpr (!Eigen::NumTraits<T>::IsComplex) {
+    const auto order = SchurOrder<T>(a).values();
+    if (!order) return;
+    // Each takes the nearest that is left.
+    Vector<Numbers> left = values;
+    Matrix<Numbers> columns;
+    if (vectors) columns = *vectors;
+    std::vector<bool> taken(order->size());
+    for (size_t k = 0; k < order->size(); ++k) {
+      const Numbers wanted((*order)[k].real(), (*order)[k].imag());
+      size_t best = order->size();
+      for (size_t j = 0; j < order->size(); ++j)
+        if (!taken[j] && (best == order->size() || std::abs(left(static_cast<int64_t>(j)) - wanted) <
+                                                       std::abs(left(static_cast<int64_t>(best)) - wanted)))
+          best = j;
+      taken[best] = true;
+      values(static_cast<int64_t>(k)) = left(static_cast<int64_t>(best));
+      if (vectors) vectors->col(static_cast<int64_t>(k)) = columns.col(static_cast<int64_t>(best));
+    }
+  }
 }
 
 // Bunch and Kaufman's pivoting on the lower triangle, as LAPACK writes it: a pivot above 0 is a block of one and its
@@ -151,6 +178,7 @@ int32_t td_call_eig(const TdCall* call) {
       Matrix<Numbers> vectors;
       found &= matrix.allFinite() && spectrum(matrix, roots, wanted ? &vectors : nullptr);
       if (!found) return;
+      order_as_lapack(matrix, roots, wanted ? &vectors : nullptr);
       for (int64_t k = 0; k < values.rows(); ++k) values.at(i)[k] = static_cast<Result>(roots(k));
       if (!wanted) continue;
       for (int64_t k = 0; k < values.rows(); ++k) normalise(vectors.col(k));
