@@ -18,9 +18,10 @@ struct Row {
   int64_t bytes;
 };
 constexpr Row rows[] = {
-    {TD_U8, "u8", 1},   {TD_I8, "i8", 1},      {TD_I16, "i16", 2},   {TD_I32, "i32", 4},
-    {TD_I64, "i64", 8}, {TD_F16, "f16", 2},    {TD_F32, "f32", 4},   {TD_F64, "f64", 8},
-    {TD_C64, "c64", 8}, {TD_C128, "c128", 16}, {TD_BOOL, "bool", 1}, {TD_BF16, "bf16", 2},
+    {TD_U8, "u8", 1},         {TD_I8, "i8", 1},         {TD_I16, "i16", 2},   {TD_I32, "i32", 4},
+    {TD_I64, "i64", 8},       {TD_F16, "f16", 2},       {TD_F32, "f32", 4},   {TD_F64, "f64", 8},
+    {TD_C64, "c64", 8},       {TD_C128, "c128", 16},    {TD_BOOL, "bool", 1}, {TD_BF16, "bf16", 2},
+    {TD_F8E5M2, "f8e5m2", 1}, {TD_F8E4M3, "f8e4m3", 1},
 };
 
 float f16_to_float(uint16_t bits) {
@@ -56,6 +57,35 @@ uint16_t double_to_bf16(double x) {
   return static_cast<uint16_t>(std::bit_cast<uint32_t>(static_cast<float>(rounded(x, 7, -126))) >> 16);
 }
 
+// Floats of 8 bits: those with 2 bits of fraction have infinities; the others end at 448, and what is greater becomes
+// that.
+struct Small {
+  int mantissa, lowest;
+  double greatest;
+  uint8_t beyond;  // the code of what is greater
+};
+constexpr Small f8e5m2 = {2, -14, 57344, 0x7c}, f8e4m3 = {3, -6, 448, 0x7e};
+
+uint8_t double_to_f8(double x, const Small& f) {
+  const uint8_t sign = std::signbit(x) ? 0x80 : 0;
+  if (std::isnan(x)) return sign | 0x7f;
+  const double a = std::fabs(rounded(x, f.mantissa, f.lowest));
+  if (a > f.greatest) return sign | f.beyond;
+  if (a < std::ldexp(1.0, f.lowest)) return sign | static_cast<uint8_t>(std::ldexp(a, f.mantissa - f.lowest));
+  const int exponent = std::ilogb(a), steps = 1 << f.mantissa;
+  const int fraction = static_cast<int>(std::ldexp(a, f.mantissa - exponent)) - steps;
+  return sign | static_cast<uint8_t>((exponent - f.lowest + 1) * steps + fraction);
+}
+
+double f8_to_double(uint8_t code, const Small& f) {
+  const int a = code & 0x7f, steps = 1 << f.mantissa;
+  double value = a < steps ? std::ldexp(a, f.lowest - f.mantissa)
+                           : std::ldexp(a % steps + steps, a / steps - 1 + f.lowest - f.mantissa);
+  if (a == 0x7f || (f.beyond == 0x7c && a > 0x7c)) value = NAN;
+  if (f.beyond == 0x7c && a == 0x7c) value = INFINITY;
+  return code & 0x80 ? -value : value;
+}
+
 // To nearest, ties to even, on the bits.
 uint16_t float_to_bf16(const char* at) {
   uint32_t bits;
@@ -87,6 +117,8 @@ double load_double(const char* at, int32_t dtype) {
     case TD_F64: return read<double>(at);
     case TD_BOOL: return read<uint8_t>(at) != 0;
     case TD_BF16: return std::bit_cast<float>(static_cast<uint32_t>(read<uint16_t>(at)) << 16);
+    case TD_F8E5M2: return f8_to_double(read<uint8_t>(at), f8e5m2);
+    case TD_F8E4M3: return f8_to_double(read<uint8_t>(at), f8e4m3);
     default: return 0;
   }
 }
@@ -106,6 +138,8 @@ void store_double(char* at, int32_t dtype, double x) {
     case TD_F64: write(at, x); break;
     case TD_BOOL: write(at, static_cast<uint8_t>(x != 0)); break;
     case TD_BF16: write(at, double_to_bf16(x)); break;
+    case TD_F8E5M2: write(at, double_to_f8(x, f8e5m2)); break;
+    case TD_F8E4M3: write(at, double_to_f8(x, f8e4m3)); break;
     default: break;
   }
 }
@@ -206,6 +240,8 @@ void copy_converted(const std::vector<int64_t>& sizes, const char* from, int32_t
 
 bool holds_exactly(int32_t narrow, int32_t wide) {
   if (narrow == wide) return true;
+  if (narrow == TD_F8E5M2 && wide == TD_F16) return true;
+  if (narrow == TD_F8E5M2 || narrow == TD_F8E4M3) return wide == TD_F32 || wide == TD_F64 || wide == TD_BF16;
   switch (wide) {
     case TD_F64:
       return narrow == TD_F32 || narrow == TD_F16 || narrow == TD_BF16 || narrow == TD_I32 || narrow == TD_I16 ||

@@ -29,7 +29,9 @@ enum {
   TD_C64 = 9,
   TD_C128 = 10,
   TD_BOOL = 11,
-  TD_BF16 = 15
+  TD_BF16 = 15,
+  TD_F8E5M2 = 23,
+  TD_F8E4M3 = 24
 };
 
 // A strided tensor in memory that somebody else owns. `data` is the first element (storage offset included);

@@ -213,6 +213,32 @@ TEST(Recipe, narrow_floats) {
   EXPECT_EQ(once, 0x3f81);
 }
 
+// Every code of 8 bits survives a cast up and down; what is too great ends at 448, or at infinity.
+TEST(Recipe, floats_of_eight_bits) {
+  auto bytes = [](auto& v) { return reinterpret_cast<char*>(v.data()); };
+  for (int32_t narrow : {TD_F8E4M3, TD_F8E5M2}) {
+    std::vector<uint8_t> all(256), back(256);
+    std::vector<float> middle(256);
+    std::iota(all.begin(), all.end(), 0);
+    copy_converted({256}, bytes(all), narrow, {1}, bytes(middle), TD_F32, {1});
+    copy_converted({256}, bytes(middle), TD_F32, {1}, bytes(back), narrow, {1});
+    int nans = 0;
+    for (int i = 0; i < 256; ++i) {
+      nans += std::isnan(middle[i]);
+      if (!std::isnan(middle[i])) {
+        ASSERT_EQ(back[i], all[i]) << narrow;
+      }
+    }
+    EXPECT_EQ(nans, narrow == TD_F8E4M3 ? 2 : 6);
+  }
+  std::vector<float> values = {1.0625f, 1.1875f, 464, 465, 1e9f, -INFINITY, 0x1p-10f, 0x1.8p-10f, 61439, 61440};
+  std::vector<uint8_t> e4m3(10), e5m2(10);
+  copy_converted({10}, bytes(values), TD_F32, {1}, bytes(e4m3), TD_F8E4M3, {1});
+  copy_converted({10}, bytes(values), TD_F32, {1}, bytes(e5m2), TD_F8E5M2, {1});
+  EXPECT_EQ(e4m3, (std::vector<uint8_t>{0x38, 0x3a, 0x7e, 0x7e, 0x7e, 0xfe, 0, 1, 0x7e, 0x7e}));
+  EXPECT_EQ(e5m2, (std::vector<uint8_t>{0x3c, 0x3d, 0x5f, 0x5f, 0x7c, 0xfc, 0x14, 0x16, 0x7b, 0x7c}));
+}
+
 TEST(Recipe, movement_has_a_way_back) {
   Case c;
   c.add({40, 6}), c.add({30, 6}), c.add({70});

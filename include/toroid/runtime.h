@@ -44,7 +44,9 @@ enum toroid_dtype {
   TOROID_C64 = 9,
   TOROID_C128 = 10,
   TOROID_BOOL = 11,
-  TOROID_BF16 = 15
+  TOROID_BF16 = 15,
+  TOROID_F8E5M2 = 23,
+  TOROID_F8E4M3 = 24
 };
 
 /* A strided tensor in memory. `data` is its first element; strides are in elements, NULL means contiguous. The runtime

@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "emit/cpu/math_testing.h"
+#include "loop/scalar.h"
 
 namespace toroid::emit::testing {
 namespace {
@@ -39,9 +41,9 @@ struct ElementType {
   const char* name;
   size_t bytes;
 };
-constexpr ElementType element_types[] = {{"f32", 4},  {"f64", 8}, {"i8", 1},  {"i16", 2}, {"i32", 4},
-                                         {"i64", 8},  {"u8", 1},  {"u16", 2}, {"u32", 4}, {"u64", 8},
-                                         {"bf16", 2}, {"f16", 2}, {"b8", 1}};
+constexpr ElementType element_types[] = {{"f32", 4},  {"f64", 8}, {"i8", 1},  {"i16", 2},    {"i32", 4},
+                                         {"i64", 8},  {"u8", 1},  {"u16", 2}, {"u32", 4},    {"u64", 8},
+                                         {"bf16", 2}, {"f16", 2}, {"b8", 1},  {"f8e4m3", 1}, {"f8e5m2", 1}};
 
 // n bytes that end where unreadable memory begins.
 class GuardedBytes {
@@ -61,13 +63,14 @@ class GuardedBytes {
   size_t n_;
 };
 
-// Values that survive a load and a store: no nan among the 16-bit floats, 0 or 1 for b8.
+// Values that survive a load and a store: no nan among the floats of 16 and 8 bits, 0 or 1 for b8.
 void fill(char* p, size_t n, const ElementType& type, unsigned seed) {
   for (size_t i = 0; i < n; ++i) {
     uint64_t bits = (seed + i + 1) * 0x9e3779b97f4a7c15u;
     if (std::string_view(type.name) == "b8") bits = bits >> 33 & 1;
     if (std::string_view(type.name) == "f32") bits &= 0xbfffffff;
     if (std::string_view(type.name).ends_with("f16")) bits &= 0xbbff;
+    if (std::string_view(type.name).starts_with("f8")) bits &= 0xbf;
     std::memcpy(p + i * type.bytes, &bits, type.bytes);
   }
 }
@@ -172,6 +175,73 @@ extern "C" void one_T(const T* p, T* y) { store1_T(y, load1_T(p)); }
         library.function<void(char*, int64_t*, int64_t, char*)>(name("gather_first"))(table.data(), safe, 3, y.data());
         for (size_t i = 0; i < lanes; ++i)
           EXPECT_EQ(at(y.data(), i), i < 3 ? at(table.data(), static_cast<size_t>(safe[i])) : zero) << "gather first";
+      }
+    }
+  }
+}
+
+// Stores of every bf16 and of f32 from all over, and loads of every code: the bytes and values of the interpreter.
+TEST(Prelude, FloatsOfEightBits) {
+  std::string text;
+  for (const char* type : {"f8e4m3", "f8e5m2"})
+    text += replace_all(R"(
+extern "C" void store_all_T(const f32* x, T* y) { store_T(y, load_f32(x)); }
+extern "C" void store_one_T(const f32* x, T* y) { store1_T(y, load1_f32(x)); }
+extern "C" void round_T_(const f32* x, f32* y) { store_f32(y, round_T(load_f32(x))); y[LANES] = round_T(x[0]); }
+extern "C" void load_all_T(const T* x, f32* y) { store_f32(y, load_T(x)); }
+extern "C" void load_one_T(const T* x, f32* y) { y[0] = load1_T(x); }
+)",
+                        "T", type);
+  std::vector<float> numbers;
+  auto add = [&](uint32_t bits) { numbers.push_back(std::bit_cast<float>(bits)); };
+  for (uint32_t i = 0; i < 0x10000; ++i) add(i << 16);
+  uint32_t state = 12345;
+  for (int i = 0; i < 200000; ++i) add(state = state * 1664525 + 1013904223);
+  // Around every tie between neighbours.
+  for (uint32_t top = 0; top < 0x8000; ++top)
+    for (uint32_t rest : {0x7fffu, 0x8001u, 0xffffu, 1u}) add(top << 16 | rest);
+  for (const MathTarget& target : math_targets()) {
+    SCOPED_TRACE(format("{} {}", target.compiler, target.flags));
+    const PreludeLibrary library(text, target);
+    const auto lanes = static_cast<size_t>(target.lanes);
+    for (DType dtype : {DType::f8e4m3, DType::f8e5m2}) {
+      const std::string type(dtype_name(dtype));
+      SCOPED_TRACE(type);
+      const auto store = library.function<void(const float*, uint8_t*)>("store_all_" + type),
+                 store_one = library.function<void(const float*, uint8_t*)>("store_one_" + type);
+      const auto round = library.function<void(const float*, float*)>("round_" + type + "_");
+      size_t wrong = 0;
+      for (size_t i = 0; i + lanes <= numbers.size(); i += lanes) {
+        uint8_t got[16], single, want;
+        float rounded[17];
+        store(&numbers[i], got);
+        store_one(&numbers[i], &single);
+        round(&numbers[i], rounded);
+        for (size_t k = 0; k < lanes; ++k) {
+          store_scalar(reinterpret_cast<std::byte*>(&want), dtype, {.f = numbers[i + k]});
+          const double value = load_scalar(reinterpret_cast<const std::byte*>(&want), dtype).f;
+          const bool same = std::isnan(value) ? std::isnan(rounded[k]) : value == rounded[k];
+          wrong +=
+              got[k] != want || !same || (k == 0 && (single != want || (rounded[lanes] != value && value == value)));
+        }
+      }
+      EXPECT_EQ(wrong, 0u);
+      const auto load = library.function<void(const uint8_t*, float*)>("load_all_" + type),
+                 load_one = library.function<void(const uint8_t*, float*)>("load_one_" + type);
+      for (int code = 0; code < 256; ++code) {
+        uint8_t codes[16];
+        float y[16], one;
+        for (size_t k = 0; k < 16; ++k) codes[k] = static_cast<uint8_t>(code + static_cast<int>(k));
+        load(codes, y);
+        load_one(codes, &one);
+        const double value = load_scalar(reinterpret_cast<const std::byte*>(codes), dtype).f;
+        EXPECT_TRUE(std::isnan(value) ? std::isnan(y[0]) && std::isnan(one)
+                                      : y[0] == value && one == value && std::signbit(one) == std::signbit(value))
+            << code;
+        for (size_t k = 0; k < lanes; ++k) {
+          load_one(codes + k, &one);
+          EXPECT_EQ(std::bit_cast<uint32_t>(one), std::bit_cast<uint32_t>(y[k])) << code + static_cast<int>(k);
+        }
       }
     }
   }
