@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "fuse/contraction.h"
 #include "fuse/program.h"
+#include "fuse/text_budget.h"
 
 namespace toroid::fuse {
 namespace {
@@ -15,7 +16,6 @@ namespace {
 constexpr int64_t template_lanes = 16;          // of the widest vectors
 constexpr int64_t row_bytes_limit = 256 << 10;  // a row must stay in the second-level cache
 constexpr int64_t finish_limit = 16 << 10;      // elements that one thread computes at the end
-constexpr int64_t group_cost_limit = 4096;      // operations for an element: beyond, fusing saves nothing that is felt
 constexpr int64_t spread_limit = 64 << 10;      // elements of a reduction that are worth several threads
 
 // Which variable of a reader walks which variable of a producer (positions in Item::vars).
@@ -69,7 +69,7 @@ int64_t quotient(const Program& program, TensorId reader, const std::optional<Sy
 
 class Grouper {
  public:
-  explicit Grouper(Program& program) : program_(program), loops_(program.loops) {}
+  explicit Grouper(Program& program) : program_(program), loops_(program.loops), budget_(program) {}
 
   void run() {
     for (size_t i = 0; i < program_.items.size(); ++i) {
@@ -116,15 +116,6 @@ class Grouper {
     program_.groups.push_back(std::move(g));
   }
 
-  // What a value is made of in one kernel becomes one expression, which later steps and the C++ compiler walk down to
-  // its leaves: a chain of any length must not become an expression of that depth.
-  bool costs_too_much(int32_t a, int32_t b) {
-    int64_t cost = 0;
-    for (int32_t g : {a, b})
-      for (TensorId member : group(g).members) cost += expression_cost(program_.pool(), program_[member].body);
-    return cost > group_cost_limit;
-  }
-
   // A map whose only contraction producer it reads element by element becomes that contraction's epilogue.
   bool join_template(TensorId id) {
     const int32_t own = program_[id].group;
@@ -137,7 +128,7 @@ class Grouper {
         program_.say(format("%{} is not an epilogue of %{}: other readers", loops_[id].name, loops_[producer].name));
         continue;
       }
-      if (costs_too_much(target, own)) {
+      if (!budget_.fits(group(target), group(own))) {
         program_.say(
             format("%{} is not an epilogue of %{}: the kernel is long enough", loops_[id].name, loops_[producer].name));
         continue;
@@ -198,7 +189,8 @@ class Grouper {
   void join_producers(TensorId id) {
     for (size_t u = 0; u < program_[id].uses.size(); ++u) {
       const TensorId producer = program_[id].uses[u].tensor;
-      const int32_t from = program_[producer].group, own = program_[id].group;
+      const int32_t own = program_[id].group;
+      int32_t from = program_[producer].group;
       if (from < 0 || from == own || group(from).is_template || group(from).closed) continue;
       if (group(from).finishes(producer)) continue;
       if (reaches_through_others(from, own)) {
@@ -206,10 +198,14 @@ class Grouper {
                             loops_[producer].name));
         continue;
       }
-      if (costs_too_much(from, own)) {
-        program_.say(
-            format("%{} does not join %{}: the kernel is long enough", loops_[id].name, loops_[producer].name));
-        continue;
+      if (!budget_.fits(group(from), group(own))) {
+        if (!budget_.cut(from, id) || program_[producer].group == from) {
+          program_.say(
+              format("%{} does not join %{}: the kernel is long enough", loops_[id].name, loops_[producer].name));
+          continue;
+        }
+        from = program_[producer].group;
+        if (reaches_through_others(from, own) || !budget_.fits(group(from), group(own))) continue;
       }
       if (merge(from, own, id) || merge_in_parts(from, own, id)) continue;
       if (group(own).members.size() == 1 && join_across(from, own)) return;
@@ -367,7 +363,7 @@ class Grouper {
       bool possible = true;
       for (const Use& other : program_[id].uses)
         possible &= program_[other.tensor].group != to || group(to).finishes(other.tensor);
-      if (!possible) continue;
+      if (!possible || !budget_.fits(group(to), group(own))) continue;
       group(to).finish.push_back(id);
       program_[id].group = to;
       group(own) = {};
@@ -383,7 +379,7 @@ class Grouper {
     Group target = group(to);
     if (target.is_template || target.closed || reader.is_template || reader.closed || reader.members.empty())
       return false;
-    if (!reader.finish.empty() || target.members.empty()) return false;
+    if (!reader.finish.empty() || target.members.empty() || !budget_.fits(target, reader)) return false;
     const TensorId id = reader.members[0];
     const ExprId reduction = lone_reduction(reader);
     if (!reduction || !(loops_[id].device == Device{})) return false;
@@ -630,7 +626,7 @@ class Grouper {
     if (!x.finish.empty() || !y.finish.empty()) return;
     for (size_t p = 0; p < x.outer.size(); ++p)
       if (!proves_eq(x.outer[p], y.outer[p])) return;
-    if (x.flexible && (x.members.size() + y.members.size() > 16)) return;
+    if ((x.flexible && (x.members.size() + y.members.size() > 16)) || !budget_.fits(x, y)) return;
     if (reaches(ga, gb) || reaches(gb, ga)) return;
     for (TensorId member : y.members) {
       x.members.push_back(member);
@@ -681,6 +677,7 @@ class Grouper {
 
   Program& program_;
   Loops& loops_;
+  TextBudget budget_;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "fuse/copies.h"
 #include "fuse/program.h"
+#include "fuse/text_budget.h"
 
 namespace toroid::fuse {
 namespace {
@@ -191,6 +192,8 @@ void inline_maps(Program& program) {
     return pool.substitute(program[producer].body, exprs);
   };
 
+  // Work that readers have taken in: a kernel of all that many small tensors compute has no end.
+  std::map<TensorId, int64_t> taken;
   // Producers first, so that a body that is inlined has had its own producers inlined.
   for (size_t i = 0; i < program.items.size(); ++i) {
     const TensorId id{static_cast<int32_t>(i)};
@@ -260,7 +263,8 @@ void inline_maps(Program& program) {
     const int64_t own_bytes = own * dtype_bytes(loops[id].dtype);
     // Computing it again must cost less than a trip through memory.
     const bool repeated = repeats > 2 && (cost * repeats > 16 || input_bytes > own_bytes);
-    const bool small = expression_size(pool, item.body) <= 150;
+    bool small = expression_size(pool, item.body) <= 150;
+    for (TensorId reader : item.readers) small &= taken[reader] + cost <= text_limit;
     bool inline_it = false;
     if (operand || !small) {
       inline_it = false;
@@ -275,11 +279,13 @@ void inline_maps(Program& program) {
     } else {
       inline_it = cost <= 4 && input_bytes * sites <= own_bytes * (sites + 1);
     }
-    if (inline_it)
+    if (inline_it) {
       item.inlined = true;
-    else if (sites > 1)
+      for (TensorId reader : item.readers) taken[reader] += cost;
+    } else if (sites > 1) {
       program.say(format("%{} is not inlined: {} readers, work {} an element, {} against {} bytes read", loops[id].name,
                          sites, cost, input_bytes * sites, own_bytes * (sites + 1)));
+    }
   }
   program.find_uses();
 }
