@@ -132,8 +132,8 @@ TEST(Kernels, SameBitsFromBothCompilers) {
     const KernelLibrary first(source, target), second(source, target, clang);
     Values values(5);
     // Small magnitudes that are ordinary numbers as f32 and as pairs of bf16.
-    Operand a = values.operand(100000, DType::bf16), b = values.operand(100000, DType::bf16),
-            c = values.operand(100000, DType::bf16);
+    Operand a = values.operand(400000, DType::bf16), b = values.operand(400000, DType::bf16),
+            c = values.operand(400000, DType::bf16);
     for (const std::string& name : names) {
       std::vector<float> one(8192, 0), two(8192, 0);
       for (auto* run : {&one, &two}) {
