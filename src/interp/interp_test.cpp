@@ -82,7 +82,7 @@ TEST(Failures, NameWhatIsWrong) {
   %z[i0] = i32(7) // %n[i0] : i32[2]
   return %y
 })");
-  EXPECT_EQ(failure(divide, {InterpTensor::of_integers(DType::i32, {2}, {0, 2})}), "division by zero");
+  EXPECT_EQ(failure(divide, {InterpTensor::of_integers(DType::i32, {2}, {0, 2})}), "integer division by zero");
   EXPECT_THROW(verify_loops([] {
                  Loops loops = *parse_loops("loops @m(%x: f32[4]) {\n  %y[i0] = %x[i0] : f32[4]\n  return %y\n}");
                  loops.tensors[1].sizes = {5};
