@@ -77,9 +77,10 @@ class Lowering {
   }
   // Some elements lie where others do: a dim of stride 0, or rows closer than they are long.
   static bool shares_memory(const TensorType& type) {
+    for (size_t d = 0; d < type.strides.size(); ++d)
+      if (type.strides[d] == Sym(0) && !proves_eq(type.sizes[d], 1)) return true;
     std::vector<size_t> order;
     for (size_t d = 0; d < type.strides.size(); ++d) {
-      if (type.strides[d] == Sym(0) && !proves_eq(type.sizes[d], 1)) return true;
       if (!type.sizes[d].is_constant() || !type.strides[d].is_constant()) return false;
       order.push_back(d);
     }

@@ -44,19 +44,24 @@ def check_expanded(toroid, folder):
     def f(x, mask):
         return torch.where(mask, x[:, None] * 2, x[:, None].transpose(2, 3).flatten()[0]).sum(-1), x[1:]
 
-    exported, package = compiled(toroid, folder, f, (row.expand(4, 6)[:, None], mask.expand(4, 3, 5, 6)))
-    loaded = torch._inductor.aoti_load_package(package)
-    for args in ((row.expand(4, 6)[:, None], mask.expand(4, 3, 5, 6)), (torch.randn(4, 1, 6), torch.randn(4, 3, 5, 6) > 0),
-                 (torch.randn(6, 1, 4).permute(2, 1, 0), torch.randn(6, 5, 4, 3).permute(2, 3, 1, 0) > 0)):
-        want = exported.module()(*args)
-        given, out = os.path.join(folder, "in.npz"), os.path.join(folder, "out.npz")
-        np.savez(given, **{f"arg{i}": x.numpy() for i, x in enumerate(args)})
-        command(toroid, "run", package, "--inputs", given, "--outputs", out)
-        with np.load(out) as results:
-            got = [torch.from_numpy(results[f"out{i}"]) for i in range(2)]
-        for values in (got, loaded(*args)):
-            for a, b in zip(values, want):
-                torch.testing.assert_close(a, b)
+    def cases(b):
+        yield row.expand(b, 6)[:, None], mask.expand(b, 3, 5, 6)
+        yield torch.randn(b, 1, 6), torch.randn(b, 3, 5, 6) > 0
+        yield torch.randn(6, 1, b).permute(2, 1, 0), torch.randn(6, 5, b, 3).permute(2, 3, 1, 0) > 0
+
+    for shapes, batches in ((None, [4]), (({0: AUTO}, {0: AUTO}), [4, 7])):
+        exported, package = compiled(toroid, folder, f, next(cases(4)), shapes)
+        loaded = torch._inductor.aoti_load_package(package)
+        for args in (args for b in batches for args in cases(b)):
+            want = exported.module()(*args)
+            given, out = os.path.join(folder, "in.npz"), os.path.join(folder, "out.npz")
+            np.savez(given, **{f"arg{i}": x.numpy() for i, x in enumerate(args)})
+            command(toroid, "run", package, "--inputs", given, "--outputs", out)
+            with np.load(out) as results:
+                got = [torch.from_numpy(results[f"out{i}"]) for i in range(2)]
+            for values in (got, loaded(*args)):
+                for a, b in zip(values, want):
+                    torch.testing.assert_close(a, b)
 
 
 GUARDS = {
