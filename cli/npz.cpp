@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 
 #include "tensor_file.h"
@@ -124,19 +125,16 @@ Expected<OutputFile> OutputFile::create(const std::string& given) {
   struct stat status;
   if (stat(given.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
     return Error{"io", "cannot write `" + given + "`: it is not a regular file", {}};
-  std::string path = given;
-  for (int links = 0;; ++links) {
-    char target[4096];
-    const ssize_t length = readlink(path.c_str(), target, sizeof target);
-    if (length < 0) break;
+  std::filesystem::path at = given;
+  std::error_code none;
+  for (int links = 0; std::filesystem::is_symlink(at, none); ++links) {
     if (links == 40) {
       errno = ELOOP;
       return io(given, "write");
     }
-    const size_t slash = path.rfind('/');
-    const bool beside = target[0] != '/' && slash != std::string::npos;
-    path = (beside ? path.substr(0, slash + 1) : "") + std::string(target, static_cast<size_t>(length));
+    at = at.parent_path() / std::filesystem::read_symlink(at, none);
   }
+  const std::string path = at.string();
   std::string temporary = path + ".XXXXXX";
   int fd = mkstemp(temporary.data());
   if (fd < 0) return io(path, "write");

@@ -93,16 +93,13 @@ Result<std::string> output_path(const std::string& path) {
     return fail(Kind::io, "cannot write `{}`: it is {}, not a regular file", path, what);
   }
   // By hand, since the last link may lead to a file that is not there yet.
-  std::string at = path;
-  for (int links = 0; links < 40; ++links) {
-    char target[4096];
-    const ssize_t length = ::readlink(at.c_str(), target, sizeof target);
-    if (length < 0) return at;
-    const std::string_view text(target, static_cast<size_t>(length));
-    const size_t slash = at.rfind('/');
-    at = (text.starts_with('/') || slash == std::string::npos ? "" : at.substr(0, slash + 1)) + std::string(text);
+  std::filesystem::path at = path;
+  std::error_code none;
+  for (int links = 0; std::filesystem::is_symlink(at, none); ++links) {
+    if (links == 40) return io("write", path, ELOOP);
+    at = at.parent_path() / std::filesystem::read_symlink(at, none);
   }
-  return io("write", path, ELOOP);
+  return at.string();
 }
 
 Result<AtomicFile> AtomicFile::create(const std::string& given, int mode) {
