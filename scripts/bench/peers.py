@@ -3,7 +3,6 @@ arguments that runs the model once and returns its outputs as arrays; what it co
 call."""
 import io
 import contextlib
-import importlib
 import os
 import tempfile
 
@@ -37,13 +36,13 @@ def eager(exported, threads):
 
 
 def with_inductor(exported, mode=None, **config):
-    # A local `import torch._inductor.config` would make `torch` a local name.
-    config_module = importlib.import_module("torch._inductor.config")
+    from torch._inductor import config as settings
+
     torch._dynamo.reset()
     module, args = torch.export.load(exported.archive).module(), exported.args(0)
     call = without_grad(torch.compile(module, backend="inductor", fullgraph=True, mode=mode), args)
     # The settings count while it compiles, which is in the first call.
-    with config_module.patch(**config), open(os.devnull, "w") as nowhere:
+    with settings.patch(**config), open(os.devnull, "w") as nowhere:
         with contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
             call()
     return call
@@ -67,11 +66,12 @@ def max_autotune(exported, threads):
 
 @peer("aotinductor")
 def aotinductor(exported, threads):
-    importlib.import_module("torch._inductor")
+    from torch._inductor import aoti_compile_and_package, aoti_load_package
+
     # Its code is for the number of threads that it was compiled with.
-    path = kept(exported, f".aoti{threads}.pt2", lambda path: torch._inductor.aoti_compile_and_package(
+    path = kept(exported, f".aoti{threads}.pt2", lambda path: aoti_compile_and_package(
         torch.export.load(exported.archive), package_path=path))
-    return without_grad(torch._inductor.aoti_load_package(path), exported.args(0))
+    return without_grad(aoti_load_package(path), exported.args(0))
 
 
 def kept(exported, name, make):

@@ -120,19 +120,12 @@ void collect_reads(const Program& program, const Kernel& kernel, std::vector<Ten
   auto add = [&](TensorId id) {
     if (std::find(reads.begin(), reads.end(), id) == reads.end()) reads.push_back(id);
   };
-  auto from = [&](ExprId value) {
+  for (TensorId id : kernel.reads) add(id);
+  each_expression(kernel, [&](ExprId value) {
     std::vector<ExprId> loads;
     collect_loads(program.loops.pool, value, loads);
     for (ExprId load : loads) add(program.loops.pool[load].tensor);
-  };
-  for (TensorId id : kernel.reads) add(id);
-  if (auto* nest = std::get_if<LoopKernel>(&kernel.work))
-    for (const Phase* phase : nest->all_phases()) {
-      for (const Reduction& reduction : phase->reductions) from(reduction.value);
-      for (const StoreTo& store : phase->stores) from(store.value);
-    }
-  if (auto* work = std::get_if<AttentionKernel>(&kernel.work); work && work->score) from(work->score);
-  for (const StoreTo& store : kernel.epilogue) from(store.value);
+  });
 }
 
 Kernel call_kernel(const Loops& loops, const LoopCall& call) {

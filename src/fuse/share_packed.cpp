@@ -46,32 +46,12 @@ class Sharer {
     return {};
   }
 
-  // Every expression of a kernel that may load.
-  template <class F>
-  static void each_expression(Kernel& kernel, F visit) {
-    if (auto* nest = std::get_if<LoopKernel>(&kernel.work))
-      for (std::vector<Phase>* phases : {&nest->phases, &nest->finish})
-        for (Phase& phase : *phases) {
-          for (Reduction& reduction : phase.reductions) visit(reduction.value);
-          for (StoreTo& store : phase.stores) visit(store.value);
-        }
-    if (auto* work = std::get_if<AttentionKernel>(&kernel.work); work && work->score) visit(work->score);
-    for (StoreTo& store : kernel.epilogue) visit(store.value);
-  }
-
-  // Operands of templates, routines, calls and copies are read whole, as they lie.
+  // Read whole, as it lies: by a template, routine, call or copy.
   static bool is_operand(const Kernel& kernel, TensorId id) {
-    if (auto* work = std::get_if<MatmulKernel>(&kernel.work)) {
-      if (work->a == id) return true;
-      for (const MatmulKernel::Columns& columns : work->columns)
-        for (const MatmulKernel::Right& right : columns.right)
-          if (right.tensor == id && !right.packed) return true;
-      return false;
-    }
-    if (auto* work = std::get_if<ConvKernel>(&kernel.work)) return work->x == id;
-    if (auto* work = std::get_if<AttentionKernel>(&kernel.work)) return work->q == id || work->k == id || work->v == id;
-    if (auto* nest = std::get_if<LoopKernel>(&kernel.work); nest && !nest->phases.empty()) return false;
-    return std::ranges::find(kernel.reads, id) != kernel.reads.end();
+    const std::vector<TensorId> operands = operands_of(kernel);
+    if (std::ranges::find(operands, id) != operands.end()) return true;
+    auto* nest = std::get_if<LoopKernel>(&kernel.work);
+    return nest && nest->phases.empty() && std::ranges::find(kernel.reads, id) != kernel.reads.end();
   }
 
   void read_from(TensorId id, const Panels& panels) {

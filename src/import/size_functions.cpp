@@ -60,12 +60,7 @@ bool is_fraction(const Sym& a) {
   if (a.is_constant()) return false;
   if (a.kind() == SymKind::choose) return is_fraction(a.args()[1]) || is_fraction(a.args()[2]);
   if (a.kind() == SymKind::min || a.kind() == SymKind::max) return is_fraction(a.args()[0]) || is_fraction(a.args()[1]);
-  if (a.kind() != SymKind::call) return false;
-  const std::string& f = a.function();
-  for (const char* whole : {"to_int", "floor_to_int", "ceil_to_int", "round_to_int", "pow", "bit_and", "bit_or",
-                            "bit_xor", "shift_left", "shift_right"})
-    if (f == whole) return false;
-  return true;
+  return a.kind() == SymKind::call && is_float_sym(a);
 }
 
 Result<Sym> size_function(const std::string& name, const SymList& a) {

@@ -70,4 +70,23 @@ std::map<std::string, int64_t> hints(const Loops& loops) {
   return values;
 }
 
+std::vector<TensorId> operands_of(const Kernel& kernel) {
+  std::vector<TensorId> operands;
+  if (auto* work = std::get_if<MatmulKernel>(&kernel.work)) {
+    operands.push_back(work->a);
+    for (const MatmulKernel::Columns& columns : work->columns)
+      for (const MatmulKernel::Right& b : columns.right)
+        if (!b.packed) operands.push_back(b.tensor);
+  } else if (auto* work = std::get_if<ConvKernel>(&kernel.work)) {
+    operands = {work->x};
+  } else if (auto* work = std::get_if<AttentionKernel>(&kernel.work)) {
+    operands = {work->q, work->k, work->v};
+  } else if (auto* work = std::get_if<CallKernel>(&kernel.work)) {
+    operands = work->operands;
+  } else if (auto* work = std::get_if<RoutineKernel>(&kernel.work)) {
+    operands = work->inputs;
+  }
+  return operands;
+}
+
 }  // namespace toroid

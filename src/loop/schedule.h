@@ -244,6 +244,23 @@ void list_operations(Plan& plan);
 // The position of the kernel after which every symbol in `sym` has its value: -1 from the start.
 int32_t known_after(const Schedule& schedule, const Sym& sym);
 
+// Tensors that a kernel reads as they lie, as operands of a template, routine or call: not those that its expressions
+// load, nor weights that it has packed.
+std::vector<TensorId> operands_of(const Kernel& kernel);
+
+// visit(value) for every expression that a kernel evaluates; of a Kernel that is not const it may replace them.
+template <class AnyKernel, class F>
+void each_expression(AnyKernel& kernel, F visit) {
+  if (auto* nest = std::get_if<LoopKernel>(&kernel.work))
+    for (auto* phases : {&nest->phases, &nest->finish})
+      for (auto& phase : *phases) {
+        for (auto& reduction : phase.reductions) visit(reduction.value);
+        for (auto& store : phase.stores) visit(store.value);
+      }
+  if (auto* work = std::get_if<AttentionKernel>(&kernel.work); work && work->score) visit(work->score);
+  for (auto& store : kernel.epilogue) visit(store.value);
+}
+
 std::string print_schedule(const Schedule& schedule);
 std::string print_plan(const Plan& plan);
 // Back again; weights' bytes come from elsewhere.

@@ -126,39 +126,22 @@ std::set<BufferId> buffers_of(const Schedule& schedule, const Kernel& kernel) {
   std::set<int32_t> seen;
   std::set<TensorId> tensors(kernel.writes.begin(), kernel.writes.end());
   std::set<BufferId> buffers;
-  auto expression = [&](ExprId id) {
-    if (id) collect_tensors(pool, id, seen, tensors);
-  };
+  for (TensorId id : operands_of(kernel)) tensors.insert(id);
+  each_expression(kernel, [&](ExprId value) {
+    if (value) collect_tensors(pool, value, seen, tensors);
+  });
   if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) {
-    for (const Phase* phase : nest->all_phases()) {
-      for (const Reduction& reduction : phase->reductions) expression(reduction.value);
-      for (const StoreTo& store : phase->stores) {
-        expression(store.value);
-        tensors.insert(store.tensor);
-      }
-    }
+    for (const Phase* phase : nest->all_phases())
+      for (const StoreTo& store : phase->stores) tensors.insert(store.tensor);
   } else if (auto* work = std::get_if<MatmulKernel>(&kernel.work)) {
-    tensors.insert(work->a);
     for (const MatmulKernel::Columns& columns : work->columns)
-      for (const MatmulKernel::Right& b : columns.right) {
-        if (b.packed)
-          buffers.insert(b.packed);
-        else
-          tensors.insert(b.tensor);
-      }
+      for (const MatmulKernel::Right& b : columns.right)
+        if (b.packed) buffers.insert(b.packed);
   } else if (auto* work = std::get_if<ConvKernel>(&kernel.work)) {
-    tensors.insert(work->x);
     buffers.insert(work->packed);
-  } else if (auto* work = std::get_if<AttentionKernel>(&kernel.work)) {
-    tensors.insert({work->q, work->k, work->v});
-    expression(work->score);
   } else if (auto* work = std::get_if<CallKernel>(&kernel.work)) {
-    tensors.insert(work->operands.begin(), work->operands.end());
     if (work->scratch) buffers.insert(work->scratch);
-  } else if (auto* work = std::get_if<RoutineKernel>(&kernel.work)) {
-    tensors.insert(work->inputs.begin(), work->inputs.end());
   }
-  for (const StoreTo& store : kernel.epilogue) expression(store.value);
   for (TensorId id : tensors)
     if (BufferId buffer = schedule.place(id).buffer) buffers.insert(buffer);
   return buffers;

@@ -1,6 +1,5 @@
-// What the interpreter makes of an exported program: `interpret MODEL.pt2 IN.npz OUT.npz [--exact]`. Outputs come in
-// the program's order, written inputs included; with --exact every float is computed and written as f64.
-#include <cstring>
+// What the interpreter makes of an exported program: `interpret MODEL.pt2 IN.npz OUT.npz`. Outputs come in the
+// program's order, written inputs included; every float is computed and written as f64.
 #include <iostream>
 
 #include "driver/weights.h"
@@ -12,13 +11,13 @@
 namespace toroid {
 namespace {
 
-Result<std::vector<InterpTensor>> run(const std::string& model, const cli::Tensors& given, bool exact) {
+Result<std::vector<InterpTensor>> run(const std::string& model, const cli::Tensors& given) {
   TD_TRY(Graph graph, import_model(model));
   TD_TRY(Loops loops, lower_graph(std::move(graph)));
   std::vector<InterpTensor> inputs;
   for (const cli::HostTensor& tensor : given)
     inputs.push_back({static_cast<DType>(tensor.dtype), tensor.sizes, tensor.data, {}});
-  return interpret(loops, inputs, {.exact = exact});
+  return interpret(loops, inputs, {.exact = true});
 }
 
 int fail_with(const std::string& text) {
@@ -27,10 +26,10 @@ int fail_with(const std::string& text) {
 }
 
 int main_of(int argc, char** argv) {
-  if (argc < 4) return fail_with("usage: interpret MODEL.pt2 IN.npz OUT.npz [--exact]");
+  if (argc != 4) return fail_with("usage: interpret MODEL.pt2 IN.npz OUT.npz");
   auto inputs = cli::read_tensors(argv[2]);
   if (!inputs) return fail_with(inputs.error().text);
-  auto results = run(argv[1], *inputs, argc > 4 && std::string(argv[4]) == "--exact");
+  auto results = run(argv[1], *inputs);
   if (!results) return fail_with(results.error().to_string());
   cli::Tensors outputs;
   for (size_t i = 0; i < results->size(); ++i) {

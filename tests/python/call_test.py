@@ -13,23 +13,13 @@ import torch
 from torch import nn
 
 import toroid
+from functions import Function
 
 DYNAMIC = torch.export.Dim.DYNAMIC
 
 
-class Module(nn.Module):
-    """A module around a function."""
-
-    def __init__(self, f):
-        super().__init__()
-        self.f = f
-
-    def forward(self, *args, **kwargs):
-        return self.f(*args, **kwargs)
-
-
 def export(f, args, kwargs=None, dynamic_shapes=None):
-    module = f if isinstance(f, nn.Module) else Module(f)
+    module = f if isinstance(f, nn.Module) else Function(f)
     with torch.no_grad():
         return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes)
 

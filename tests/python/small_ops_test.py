@@ -8,15 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import toroid
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args):
-        return self.function(*args)
+from functions import Function
 
 
 def compiled(function, *args):

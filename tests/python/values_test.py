@@ -3,18 +3,9 @@ factorisations, bools in vectors, results that are inputs without elements."""
 import unittest
 
 import torch
-from torch import nn
 
 import toroid
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args):
-        return self.function(*args)
+from functions import Function
 
 
 class Values(unittest.TestCase):
