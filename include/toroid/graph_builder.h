@@ -102,6 +102,7 @@ class TOROID_CXX_API GraphBuilder {
     std::string dtype;  // empty: the result is None, as a gradient that was not asked for
     Sizes sizes;
     std::optional<Sizes> strides;  // elements; row-major when left out
+    std::optional<Size> offset;    // elements, from the start of the storage: a view's that depends on data
   };
   // Bytes that stay as they are while the builder, and what was built from it, are used: either `owner` keeps them, or
   // the caller promises it.
@@ -127,9 +128,11 @@ class TOROID_CXX_API GraphBuilder {
   // input's size says it, but a tensor's values: the call that has it in its result (nonzero) defines it.
   Outcome symbol(const std::string& name, int64_t low = 0, int64_t high = INT64_MAX, std::optional<int64_t> hint = {},
                  bool from_data = false);
-  // Inputs in call order. A tensor; an int that is a size; a Python constant that the program was specialised for.
+  // Inputs in call order. A tensor, which begins `offset` elements into its storage; an int that is a size; a Python
+  // constant that the program was specialised for.
   Expected<Tensor> input(const std::string& name, const std::string& dtype, const Sizes& sizes,
-                         const std::optional<Sizes>& strides = {}, const std::string& device = "cpu");
+                         const std::optional<Sizes>& strides = {}, const std::string& device = "cpu",
+                         int64_t offset = 0);
   Outcome size_input(const std::string& name, const Size& size);
   Outcome constant_input(const std::string& name, const Argument& value);
 
@@ -143,6 +146,9 @@ class TOROID_CXX_API GraphBuilder {
   // results, those of a Tensor[] one after another.
   Expected<std::vector<Tensor>> call(const std::string& op, const Arguments& positional, const Keywords& keywords = {},
                                      const Source& source = {}, const std::vector<Claim>& claims = {});
+  // The calls from now on stand in a region of torch.autocast for CPUs with this dtype (bf16, f16), which casts the
+  // arguments of the ops on its lists; empty: in none.
+  Outcome autocast(const std::string& dtype);
   // Takes the program of another builder for calls of control flow: higher_order.cond(pred, yes, no, operands),
   // while_loop(condition, body, carried, others), scan(body, carried, along, others), map_impl(body, along, others).
   // Its inputs are the operands; it has no weights and writes to nothing. Its symbols are known here, too.

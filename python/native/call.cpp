@@ -151,6 +151,11 @@ struct Run {
       }
     }
     output.number = number(result.offset);
+    if (output.number < 0) {
+      std::snprintf(refusal, sizeof refusal, "%s: a result is a view of it that begins at element %ld",
+                    parameter.what.c_str(), output.number);
+      return nullptr;
+    }
     output.shape.assign(sizes, sizes + type.rank);
     output.shape.insert(output.shape.end(), strides, strides + type.rank);
     output.data = static_cast<char*>(input.data) + output.number * toroid_dtype_bytes(type.dtype);

@@ -30,6 +30,7 @@ std::vector<Builder::Claim> to_claims(nb::handle values) {
     claim.dtype = nb::cast<std::string>(row[0]);
     claim.sizes = to_sizes(row[1]);
     if (row.size() > 2) claim.strides = to_optional_sizes(row[2]);
+    if (row.size() > 3 && !row[3].is_none()) claim.offset = Builder::Size(to_size(row[3]));
     claims.push_back(std::move(claim));
   }
   return claims;
@@ -95,10 +96,11 @@ void bind_graph_builder(nb::module_& module) {
       .def(
           "input",
           [](Builder& b, const std::string& name, const std::string& dtype, nb::handle sizes, nb::handle strides,
-             const std::string& device) {
-            return value_or_raise(b.input(name, dtype, to_sizes(sizes), to_optional_sizes(strides), device));
+             const std::string& device, int64_t offset) {
+            return value_or_raise(b.input(name, dtype, to_sizes(sizes), to_optional_sizes(strides), device, offset));
           },
-          "name"_a, "dtype"_a, "sizes"_a, "strides"_a = nb::none(), "device"_a = "cpu", "The next input, a tensor.")
+          "name"_a, "dtype"_a, "sizes"_a, "strides"_a = nb::none(), "device"_a = "cpu", "offset"_a = 0,
+          "The next input, a tensor that begins `offset` elements into its storage.")
       .def(
           "size_input",
           [](Builder& b, const std::string& name, nb::handle size) {
@@ -161,6 +163,9 @@ void bind_graph_builder(nb::module_& module) {
           },
           "name"_a, "tensor"_a, "low"_a = INT64_MIN, "high"_a = nb::none(), "source"_a = nb::none(),
           "Declares a symbol whose value is the tensor's only element, an integer or bool, read while the model runs.")
+      .def(
+          "autocast", [](Builder& b, const std::string& dtype) { done_or_raise(b.autocast(dtype)); }, "dtype"_a,
+          "The calls from now on stand in a region of torch.autocast with this dtype (bf16, f16); empty: in none.")
       .def("refusals", &Builder::refusals, "start"_a = 0,
            "Why calls so far cannot be compiled, from the start-th refused one on; empty text: the op has no lowering.")
       .def(

@@ -14,6 +14,7 @@ from typing import Any, Callable, Iterator, Sequence
 import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.exc import ShortenTraceback
+from torch._functorch import config as functorch_config
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
@@ -77,8 +78,9 @@ def toroid(
         _guard_parameters(gm)
     bare = _Bare(gm, example_inputs)
     try:
-        # The plain formula: its pieces are ops that the fuser knows as attention, in both directions.
-        with sdpa_kernel(SDPBackend.MATH):
+        # The plain formula: its pieces are ops that the fuser knows as attention, in both directions. Effects begin and
+        # end inside the graph, not at its inputs and outputs.
+        with sdpa_kernel(SDPBackend.MATH), functorch_config.patch(unlift_effect_tokens=True):
             function = _aot(parsed, bare)(gm, example_inputs)
     except Error as error:
         raise _pass_through(error) from None

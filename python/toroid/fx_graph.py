@@ -13,11 +13,12 @@ from typing import Any, Iterable
 
 import torch
 from torch import fx
+from torch.fx.experimental.symbolic_shapes import SymT, symbol_is_type
 from torch.utils._python_dispatch import _disable_current_modes
 
 from . import _native
 from ._errors import UnsupportedError
-from .fx_symbols import Symbols, is_symbolic
+from .fx_symbols import Symbols, expr_of, is_symbolic
 
 DTYPES: dict[torch.dtype, str] = {
     torch.float32: "f32",
@@ -45,10 +46,11 @@ _FORMATS = {
     torch.preserve_format: "preserve",
 }
 _HOST_READS = {"aten._local_scalar_dense.default", "aten.item.default"}
+# What stands for the order of effects at a graph's ends.
+_TOKENS = {"prims._make_token.default", "prims._sink_tokens.default"}
 _ASSERTIONS = {
     "aten._assert_scalar.default",
     "aten._assert_tensor_metadata.default",
-    "aten._assert_async.msg",
     "aten.sym_constrain_range.default",
     "aten.sym_constrain_range_for_size.default",
     "aten._functional_assert_scalar.default",
@@ -157,6 +159,7 @@ class FxTranslator:
         self.builder = builder
         # A program of control flow: it holds no weights.
         self.nested = nested
+        self._autocast = ""
         self.symbols = symbols
         self.values: dict[fx.Node, Any] = {}
         # Nodes that cannot be compiled, and why; empty: their op has no lowering.
@@ -179,9 +182,10 @@ class FxTranslator:
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor):
             check_tensor(value, f"input `{name}`")
-            self.values[node] = self.builder.input(
-                name, dtype_name(value.dtype), self.symbols.sizes(value.shape), self.symbols.sizes(value.stride())
-            )
+            shape, stride = self.symbols.sizes(value.shape), self.symbols.sizes(value.stride())
+            offset = value.storage_offset()
+            start = {"offset": offset} if type(offset) is int else {}
+            self.values[node] = self.builder.input(name, dtype_name(value.dtype), shape, stride, **start)
         elif isinstance(value, torch.SymInt):
             self.values[node] = value
             self.builder.size_input(name, self.symbols.size(value))
@@ -278,7 +282,9 @@ class FxTranslator:
             self.values[node] = self._value(node.args[0])[node.args[1]]
             return
         name = op_name(target)
-        if name in _HOST_READS:
+        if name in _TOKENS:
+            self.values[node] = None
+        elif name in _HOST_READS:
             self._host_read(node)
         elif name in _ASSERTIONS:
             self._assertion(node, name)
@@ -291,6 +297,8 @@ class FxTranslator:
             self._inline(node, _TRANSPARENT[target.name()])
         elif isinstance(target, torch._ops.HigherOrderOperator) and target.name() in CONTROL_FLOW:
             self._control(node, name)
+        elif name == "higher_order.with_effects":
+            self._effect(node)
         else:
             raise UnsupportedError("unsupported_op", f"no lowering for `{name}`")
 
@@ -373,7 +381,9 @@ class FxTranslator:
                 rows.append(None)
                 continue
             check_tensor(leaf, "a result")
-            rows.append((dtype_name(leaf.dtype), self.symbols.sizes(leaf.shape), self.symbols.sizes(leaf.stride())))
+            shape, stride, offset = self.symbols.sizes(leaf.shape), self.symbols.sizes(leaf.stride()), leaf.storage_offset()
+            depends = is_symbolic(offset) and any(symbol_is_type(s, SymT.UNBACKED_INT) for s in expr_of(offset).free_symbols)
+            rows.append((dtype_name(leaf.dtype), shape, stride, self.symbols.size(offset) if depends else None))
         return rows
 
     def _results(self, value: Any, results: list[_native.Tensor]) -> Any:
@@ -413,9 +423,6 @@ class FxTranslator:
         self.values[node] = None
         if name.startswith(("aten._assert_tensor_metadata", "aten._make_dep_token")):
             return
-        if name == "aten._assert_async.msg":
-            del self.values[node]
-            raise UnsupportedError("unsupported", "an assertion on a tensor's contents")
         condition = self._value(node.args[0])
         if "assert_scalar" in name:
             text = str(node.args[1]) if len(node.args) > 1 else "an assertion of the model does not hold"
@@ -460,6 +467,7 @@ class FxTranslator:
         """A graph that control flow runs, with the operands at `positions` as its inputs."""
         builder = _native.GraphBuilder("body")
         inner = FxTranslator(builder, self.symbols.nested(builder), nested=True)
+        inner._set_autocast(self._autocast)
         placeholders = [n for n in module.graph.nodes if n.op == "placeholder"]
         if len(placeholders) != len(operands):
             raise UnsupportedError("unsupported", "control flow whose program takes other operands than it is given")
@@ -485,16 +493,33 @@ class FxTranslator:
                 raise UnsupportedError("unsupported", "control flow whose program gives what is no tensor")
         return self.builder.program(builder)
 
+    def _effect(self, node: fx.Node) -> None:
+        """An op that is called for what it does (linalg.inv's check). Its token keeps such ops in order, as ours are."""
+        _, op, *args = node.args
+        if op._schema.returns:
+            raise UnsupportedError("unsupported_op", f"no lowering for `{op_name(op)}` with effects")
+        kwargs = {key: self.argument(arg) for key, arg in node.kwargs.items()}
+        self.builder.call(op_name(op), [self.argument(arg) for arg in args], kwargs, source_of(node))
+        self.values[node] = [None, None]
+
+    def _set_autocast(self, dtype: str) -> None:
+        """The dtype of the region of torch.autocast that the next calls stand in; empty: in none."""
+        self._autocast = dtype
+        self.builder.autocast(dtype)
+
     def _inline(self, node: fx.Node, graph_at: int) -> None:
         """The nodes of a graph that a higher-order op runs, in place of the op."""
-        if node.target.name() == "wrap_with_autocast" and node.args[2]:
-            raise UnsupportedError("unsupported", "an autocast region, whose casts the graph does not show")
+        around = self._autocast
+        if node.target.name() == "wrap_with_autocast" and node.args[0] == "cpu":
+            _, dtype, enabled, *_ = node.args
+            self._set_autocast(dtype_name(dtype or torch.bfloat16) if enabled else "")
         module = self._value(node.args[graph_at])
         inner = [n for n in module.graph.nodes if n.op == "placeholder"]
         operands = node.args[graph_at + 1 :]
         for placeholder, operand in zip(inner, operands):
             self.values[placeholder] = self._value(operand)
         self.run(module.graph.nodes)
+        self._set_autocast(around)
         output = next(n for n in module.graph.nodes if n.op == "output")
         result = output.args[0]
         values = [self._value(item) for item in result] if isinstance(result, (list, tuple)) else self._value(result)

@@ -99,6 +99,8 @@ class _GraphCompiler:
                 self.asked |= self._symbols_of([output.value])
             elif output.kind == "view":
                 self.asked |= self._symbols_of([*output.value.shape, *output.value.stride(), output.value.storage_offset()])
+        # The calls that say what these are.
+        self.wanted |= {n for n in gm.graph.nodes if self._found_by(n) & self.asked}
 
     def compile(self) -> tuple[Callable[[list[Any]], list[Any]], GraphReport]:
         refused: dict[fx.Node, str] = {}
@@ -240,12 +242,12 @@ class _GraphCompiler:
 
     def _found_symbols(self, segment: Segment) -> set[Any]:
         """The sizes that values decide in a segment."""
-        found: set[Any] = set()
-        for node in segment.nodes:
-            if not is_read(node):
-                for symbol in node.meta.get("unbacked_bindings") or ():
-                    found |= self.env.replace(symbol).free_symbols
-        return found
+        return set().union(*(self._found_by(node) for node in segment.nodes))
+
+    def _found_by(self, node: fx.Node) -> set[Any]:
+        if is_read(node):
+            return set()
+        return set().union(*(self.env.replace(s).free_symbols for s in node.meta.get("unbacked_bindings") or ()))
 
     def _bind_symbols(self, builder: Any, symbols: Symbols, inputs: list[fx.Node], found: set[Any]) -> list[Any]:
         """Sizes that no input of the segment shows become inputs of their own; gives their sympy symbols."""

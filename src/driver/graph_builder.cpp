@@ -198,6 +198,9 @@ Result<std::vector<Builder::Tensor>> call_op(Builder::State& state, const std::s
     note.used = !claim.dtype.empty();
     if (note.used) {
       TD_TRY(note.type, to_type(state.graph, claim.dtype, claim.sizes, claim.strides));
+      if (claim.offset) {
+        TD_TRY(note.storage_offset, to_sym(state.graph, *claim.offset));
+      }
     }
     notes.push_back(std::move(note));
   }
@@ -228,6 +231,7 @@ Result<Graph> build(Builder::State& state) {
   graph.outputs = std::move(writes);
   graph.outputs.insert(graph.outputs.end(), outputs.begin(), outputs.end());
   share_symbols(graph);
+  state.writer.settle_symbols(graph);
   verify_graph(graph);
   return graph;
 }
@@ -254,11 +258,11 @@ Outcome GraphBuilder::symbol(const std::string& name, int64_t low, int64_t high,
 
 Expected<GraphBuilder::Tensor> GraphBuilder::input(const std::string& name, const std::string& dtype,
                                                    const Sizes& sizes, const std::optional<Sizes>& strides,
-                                                   const std::string& device) {
+                                                   const std::string& device, int64_t offset) {
   return guarded<Tensor>(*state_, [&]() -> Result<Tensor> {
     TD_TRY(TensorType type, to_type(state_->graph, dtype, sizes, strides));
     type.device = to_device(device);
-    return Tensor{state_->writer.add_input(name, name, type).index};
+    return Tensor{state_->writer.add_input(name, name, type, offset).index};
   });
 }
 
@@ -268,6 +272,7 @@ Outcome GraphBuilder::size_input(const std::string& name, const Size& size) {
     input.kind = GraphInput::Kind::symbol;
     input.name = name;
     TD_TRY(input.symbol, to_sym(state_->graph, size));
+    state_->writer.meet(input.symbol);
     state_->graph.inputs.push_back(std::move(input));
     return Nothing{};
   });
@@ -344,6 +349,16 @@ Expected<std::vector<GraphBuilder::Tensor>> GraphBuilder::call(const std::string
                                                                const std::vector<Claim>& claims) {
   return guarded<std::vector<Tensor>>(*state_,
                                       [&] { return call_op(*state_, op, positional, keywords, source, claims); });
+}
+
+Outcome GraphBuilder::autocast(const std::string& dtype) {
+  return guarded<Nothing>(*state_, [&]() -> Result<Nothing> {
+    const std::optional<DType> lower = dtype_from_name(dtype);
+    if (!dtype.empty() && lower != DType::bf16 && lower != DType::f16)
+      return fail(Kind::bad_graph, "autocast to `{}`: it is to bf16 or f16", dtype);
+    state_->writer.set_autocast(lower);
+    return Nothing{};
+  });
 }
 
 Expected<GraphBuilder::Program> GraphBuilder::program(const GraphBuilder& inner) {

@@ -78,7 +78,8 @@ Handle GraphWriter::add_storage(ValueId value, const std::string& name) {
   return storages_.back().root;
 }
 
-Handle GraphWriter::add_input(const std::string& name, const std::string& user_name, const TensorType& type) {
+Handle GraphWriter::add_input(const std::string& name, const std::string& user_name, const TensorType& type,
+                              const Sym& storage_offset) {
   Value value;
   value.name = printable_name(name);
   value.kind = ValueKind::input;
@@ -87,7 +88,9 @@ Handle GraphWriter::add_input(const std::string& name, const std::string& user_n
   GraphInput input;
   input.value = graph_.add_value(std::move(value));
   input.name = user_name;
+  for (const Sym& size : type.sizes) meet(size);
   Handle handle = add_storage(input.value, name);
+  at(handle).storage_offset = storage_offset;
   storages_.back().target.mutates = GraphOutput::Mutates::input;
   storages_.back().target.input = static_cast<int32_t>(graph_.inputs.size());
   graph_.inputs.push_back(std::move(input));
@@ -217,6 +220,19 @@ Status GraphWriter::assign(Handle target, ValueId contents) {
 
 Result<std::vector<Handle>> GraphWriter::call(const std::string& op, const std::vector<Arg>& args,
                                               const std::vector<ResultNote>& notes, const Where& where) {
+  if (!autocast_) return call_as_given(op, args, notes, where);
+  if (casts_inside(op, args)) {
+    note_unsupported(op, args, "under torch.autocast it casts between its own steps", where);
+    std::vector<Handle> handles;
+    for (const ResultNote& note : notes) handles.push_back(note.used ? placeholder(note) : Handle{});
+    return handles;
+  }
+  TD_TRY(std::vector<Arg> cast, autocast(op, args, notes, where));
+  return call_as_given(op, cast, notes, where);
+}
+
+Result<std::vector<Handle>> GraphWriter::call_as_given(const std::string& op, const std::vector<Arg>& args,
+                                                       const std::vector<ResultNote>& notes, const Where& where) {
   const Schema* schema = find_schema(op);
   if (schema) {
     const Handle* first = args.empty() ? nullptr : std::get_if<Handle>(&args[0]);
@@ -235,6 +251,7 @@ Result<std::vector<Handle>> GraphWriter::call(const std::string& op, const std::
         std::holds_alternative<None>(args[3]) && std::holds_alternative<None>(args[4]))
       return call("aten._native_batch_norm_legit.no_stats", {args[0], args[1], args[2], args[5], args[6], args[7]},
                   notes, where);
+    if (op == "aten.tensor_split.tensor_indices_or_sections" && first) return call_tensor_split(args, notes, where);
     if (schema->mutates() || (op == "aten.native_batch_norm.default" && flag(*schema, args, "training")))
       return call_mutating(*schema, op, args, notes, where);
     const bool view =
@@ -280,6 +297,7 @@ Result<std::vector<Handle>> GraphWriter::call_view(const Schema& schema, const s
     view_args[0] = root;
   }
   TD_TRY(std::vector<ValueId> values, emit(op, read_args(view_args), notes, where));
+  const std::optional<Sym> inside = offset_in_viewed(Call(graph_, graph_.nodes.back(), schema));
   std::vector<TensorType> types;
   for (size_t i = 0; i < values.size(); ++i) {
     if (values[i].valid())
@@ -317,6 +335,8 @@ Result<std::vector<Handle>> GraphWriter::call_view(const Schema& schema, const s
     tensor.type = types[i];
     tensor.storage_offset =
         i < notes.size() && notes[i].storage_offset ? *notes[i].storage_offset : at(viewed).storage_offset;
+    if (inside) settles(tensor.storage_offset, at(viewed).storage_offset + *inside);
+    meet(tensor.storage_offset);
     tensor.name = graph_[values[i]].name;
     tensor.where = where;
     tensors_.push_back(std::move(tensor));
@@ -503,6 +523,7 @@ Result<std::vector<GraphOutput>> GraphWriter::write_backs() const {
 Status GraphWriter::finish() {
   TD_TRY(std::vector<GraphOutput> outputs, write_backs());
   graph_.outputs.insert(graph_.outputs.begin(), outputs.begin(), outputs.end());
+  settle_symbols(graph_);
   return {};
 }
 

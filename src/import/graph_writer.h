@@ -7,6 +7,7 @@
 #pragma once
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,8 @@ class GraphWriter {
   // Ops without a row are kept where `allow_unknown`, and fail status() otherwise.
   GraphWriter(Graph& graph, bool allow_unknown) : graph_(graph), allow_unknown_(allow_unknown) {}
 
-  Handle add_input(const std::string& name, const std::string& user_name, const TensorType& type);
+  Handle add_input(const std::string& name, const std::string& user_name, const TensorType& type,
+                   const Sym& storage_offset = 0);
   // Weights that are the same view of one storage are one tensor.
   Handle add_weight(Weight weight, const std::string& value_name);
 
@@ -41,6 +43,11 @@ class GraphWriter {
   // `notes` may be fewer than the results.
   Result<std::vector<Handle>> call(const std::string& op, const std::vector<Arg>& args,
                                    const std::vector<ResultNote>& notes, const Where& where);
+  // The dtype of the region of torch.autocast that the calls from now on stand in; none: outside of any.
+  void set_autocast(std::optional<DType> dtype) { autocast_ = dtype; }
+  std::optional<DType> autocast() const { return autocast_; }
+  // Notes that the program knows the symbols in a size.
+  void meet(const Sym& size) { collect_symbols(size, met_); }
   // Overwrites a tensor, as output_specs' mutations ask.
   Status assign(Handle target, ValueId contents);
   // The graph's value that holds the tensor's contents now.
@@ -60,6 +67,8 @@ class GraphWriter {
   // The outputs that write weights and inputs back. All unsupported ops of the program are the error. finish() places
   // them before the outputs added so far.
   Result<std::vector<GraphOutput>> write_backs() const;
+  // Puts what is known of sizes that depend on data in the place of their names; write_backs() comes before.
+  void settle_symbols(Graph& graph) const;
   Status finish();
   // Sizes of symbols at which claims are compared where no proof is found.
   void set_hints(std::map<std::string, int64_t> hints) { hints_ = std::move(hints); }
@@ -101,8 +110,7 @@ class GraphWriter {
   Result<std::vector<ValueId>> emit(const std::string& op, std::vector<Arg> args, const std::vector<ResultNote>& notes,
                                     const Where& where);
   Result<std::vector<TensorType>> infer(const Node& node, const std::vector<ResultNote>& notes);
-  Result<TensorType> agree(const Node& node, size_t index, TensorType computed, const ResultNote& note,
-                           bool views) const;
+  Result<TensorType> agree(const Node& node, size_t index, TensorType computed, const ResultNote& note, bool views);
   std::vector<Arg> read_args(const std::vector<Arg>& args);
   Result<ValueId> like(ValueId value, const TensorType& wanted, ValueId old, const Where& where);
 
@@ -114,12 +122,25 @@ class GraphWriter {
                                                  const Where& where);
   Result<std::vector<Handle>> call_batch_norm(const Schema& schema, const std::vector<Arg>& args,
                                               const std::vector<ResultNote>& notes, const Where& where);
+  // The arguments as autocast casts them.
+  Result<std::vector<Arg>> autocast(const std::string& op, std::vector<Arg> args, const std::vector<ResultNote>& notes,
+                                    const Where& where);
+  // An op of several steps that autocast would cast between.
+  bool casts_inside(const std::string& op, const std::vector<Arg>& args) const;
+  Result<std::vector<Handle>> call_as_given(const std::string& op, const std::vector<Arg>& args,
+                                            const std::vector<ResultNote>& notes, const Where& where);
+  // tensor_split(self, tensor_indices_or_sections, dim) at places that a tensor holds: slices between what is read of
+  // it.
+  Result<std::vector<Handle>> call_tensor_split(const std::vector<Arg>& args, const std::vector<ResultNote>& notes,
+                                                const Where& where);
   // An op that changes the shape of its own argument: squeeze_, t_.
   Result<std::vector<Handle>> call_view_in_place(const std::string& op, const std::vector<Arg>& args,
                                                  const std::vector<ResultNote>& notes, const Where& where);
   // Whether the results of an op that is marked as a view share the argument's memory.
   bool aliases(const std::string& op, const std::vector<Arg>& args, const TensorType& viewed,
                const TensorType& result) const;
+  // Whether `claimed` is the name of a size that depends on data, met for the first time: it is `computed` from now on.
+  bool settles(const Sym& claimed, const Sym& computed);
   void drop_last_node();
   // Puts `value` into the tensor: into its storage, or scattered into what it views.
   Status write(Handle target, ValueId value, const Where& where);
@@ -135,6 +156,9 @@ class GraphWriter {
   std::vector<std::string> unsupported_order_;
   std::vector<std::string> refusals_;
   std::map<std::string, int64_t> hints_;
+  std::optional<DType> autocast_;
+  std::set<std::string> met_;  // symbols that the program knows so far
+  std::map<std::string, Sym> settled_;
 };
 
 // A name that the graph text can hold.

@@ -50,12 +50,17 @@ std::string GraphWriter::describe(const Node& node) const {
 }
 
 Result<TensorType> GraphWriter::agree(const Node& node, size_t index, TensorType computed, const ResultNote& note,
-                                      bool views) const {
+                                      bool views) {
   const TensorType& claimed = *note.type;
   auto differ = [&](const char* what) {
     return fail(Kind::internal, "{}: {} of result {} (`{}`): our rule gives {}, the archive says {}", describe(node),
                 what, index, note.name, to_string(computed), to_string(claimed));
   };
+  if (computed.dtype != claimed.dtype && autocast_)
+    return fail(Kind::unsupported,
+                "its result is {} under torch.autocast and {} in the archive; torch.export with strict=True records "
+                "types as if there were no autocast: export with strict=False",
+                dtype_name(computed.dtype), dtype_name(claimed.dtype));
   if (computed.dtype != claimed.dtype) return differ("element type");
   if (computed.sizes.size() != claimed.sizes.size()) return differ("rank");
   computed.device = claimed.device;
@@ -63,6 +68,7 @@ Result<TensorType> GraphWriter::agree(const Node& node, size_t index, TensorType
   for (size_t i = 0; i < computed.sizes.size(); ++i) {
     Agreement same = compare(computed.sizes[i], claimed.sizes[i], hints_);
     if (same == Agreement::no) return differ("sizes");
+    if (same == Agreement::unknown) settles(claimed.sizes[i], computed.sizes[i]);
     // The archive's expression has used what the export knew, so it is kept.
     if (same == Agreement::unknown) computed.sizes[i] = claimed.sizes[i];
     empty |= computed.sizes[i] == Sym(0);
@@ -133,6 +139,10 @@ Result<std::vector<ValueId>> GraphWriter::emit(const std::string& op, std::vecto
   node.args = std::move(args);
   node.where = where;
   TD_TRY(std::vector<TensorType> types, infer(node, notes));
+  for (const TensorType& type : types)
+    for (const Sym& size : type.sizes) meet(size);
+  for (const ResultNote& note : notes)
+    if (!note.symbol.empty()) met_.insert(note.symbol);
   const OpRow* row = OpTable::all().find(op);
   if (row && row->no_result) return std::vector<ValueId>();
   const NodeId id{static_cast<int32_t>(graph_.nodes.size())};

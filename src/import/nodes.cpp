@@ -196,6 +196,7 @@ Result<Arg> GraphReader::nested_graph(const Json& value) {
   Json json = value["graph"];
   // The op that takes the graph decides whether it can be compiled, so ops without a row inside it are kept.
   GraphWriter writer(inner, true);
+  writer.set_autocast(writer_.autocast());
   GraphReader reader(json, document_, meta_, writer, inner, depth_ + 1);
   Status failure;
   json["inputs"].each([&](const Json& input) {
@@ -275,7 +276,7 @@ Status GraphReader::read_node(const Json& node) {
   if (!target.starts_with(prefix)) return refuse(std::string(target), node, "", where);
   const std::string op(target.substr(prefix.size()));
   if (op == "higher_order.wrap_with_set_grad_enabled" || op == "higher_order.wrap_with_autocast")
-    return read_inlined(op, node, where);
+    return read_inlined(op, node);
   if (op == "higher_order.auto_functionalized_v2") return read_functionalized(op, node, where);
   if (is_assertion(op)) return read_assertion(op, node);
   if (is_host_read(op)) return read_host_value(op, node, where);
@@ -469,7 +470,7 @@ Status GraphReader::read_assertion(const std::string& op, const Json& node) {
 
 // wrap_with_set_grad_enabled(bool, graph, *operands), wrap_with_autocast(device, dtype, enabled, cache, graph,
 // *operands): the graph's nodes in place of the call.
-Status GraphReader::read_inlined(const std::string& op, const Json& node, const Where& where) {
+Status GraphReader::read_inlined(const std::string& op, const Json& node) {
   if (depth_ >= max_nesting) return fail(Kind::bad_file, "graphs nested more than {} deep", max_nesting);
   std::vector<Json> inputs;
   node["inputs"].each([&](const Json& item) { inputs.push_back(item["arg"]); });
@@ -477,10 +478,19 @@ Status GraphReader::read_inlined(const std::string& op, const Json& node, const 
   const size_t graph_at = autocast ? 4 : 1;
   if (inputs.size() <= graph_at || inputs[graph_at].tagged().first != "as_graph")
     return fail(Kind::bad_file, "`{}` without a graph as its argument {}", op, graph_at);
+  const std::optional<DType> around = writer_.autocast();
   if (autocast) {
+    TD_TRY(Arg device, argument(inputs[0]));
+    TD_TRY(Arg dtype, argument(inputs[1]));
     TD_TRY(Arg enabled, argument(inputs[2]));
-    if (const bool* on = std::get_if<bool>(&enabled); !on || *on)
-      return refuse(op, node, "autocast regions are not taken", where);
+    const std::string* name = std::get_if<std::string>(&device);
+    const bool* on = std::get_if<bool>(&enabled);
+    if (!name || !on) return fail(Kind::bad_file, "`{}` without its device or switch", op);
+    // A region for another device casts nothing on a CPU.
+    if (*name == "cpu") {
+      const DType* lower = std::get_if<DType>(&dtype);
+      writer_.set_autocast(*on ? std::optional(lower ? *lower : DType::bf16) : std::nullopt);
+    }
   }
   Json json = inputs[graph_at].tagged().second["graph"];
   GraphReader inner(json, document_, meta_, writer_, graph_, depth_ + 1);
@@ -505,6 +515,7 @@ Status GraphReader::read_inlined(const std::string& op, const Json& node, const 
   TD_CHECK_OK(document_.status());
   TD_CHECK_OK(failure);
   TD_CHECK_OK(inner.read_nodes());
+  writer_.set_autocast(around);
   std::vector<Arg> values;
   json["outputs"].each([&](const Json& output) {
     if (!failure) return;

@@ -59,7 +59,7 @@ class GraphReader {
   Status read_host_value(const std::string& op, const Json& node, const Where& where);
   Status read_assertion(const std::string& op, const Json& node);
   Status read_functionalized(const std::string& op, const Json& node, const Where& where);
-  Status read_inlined(const std::string& op, const Json& node, const Where& where);
+  Status read_inlined(const std::string& op, const Json& node);
   Status refuse(const std::string& op, const Json& node, const std::string& reason, const Where& where);
   Result<Arg> input(const Json& node, size_t index);
   // Names and claims of a node's tensor results, flattened; `names` has an empty name for a None.

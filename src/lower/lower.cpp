@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "base/check.h"
 #include "loop/random_state.h"
@@ -424,7 +425,7 @@ class Lowering {
   }
 
   // The output as a view of an input's memory: each element's place must be linear in its index with the strides that
-  // the caller is to get. Not of an input that the program writes to.
+  // the caller is to get, and begin where the caller can tell. Not of an input that the program writes to.
   bool alias_input(const Value& value, const LoopValue& x, LoopOutput& output) {
     ExprPool& pool = builder_->pool();
     Index index;
@@ -449,6 +450,10 @@ class Lowering {
       if (!proves_eq(value.type.sizes[k], 1) && !proves_eq(line->coefficient, value.type.strides[k])) return false;
       place = line->rest;
     }
+    std::set<std::string> names;
+    collect_symbols(place, names);
+    for (const std::string& name : names)
+      if (const SymbolInfo* info = graph_.find_symbol(name); !info || info->unbacked) return false;
     output.tensor = e.tensor;
     output.alias_input = input.input;
     output.sizes = value.type.sizes;

@@ -158,6 +158,12 @@ void add_cholesky(OpTable& ops) {
           return r;
         });
   }
+  ops.add("aten._linalg_check_errors.default")
+      .infer([](const Call&) -> Types { return std::vector<TensorType>(); })
+      .lower_many([](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
+        check_info(b, call.tensor("info"), format("`{}`: the matrix is singular", call.text("api_name")));
+        return std::vector<LoopValue>();
+      });
   add(
       ops, "cholesky_solve.default", [](const Call& call) { return solved_type(call, "input2", "self"); },
       [](LoopBuilder& b, const LowerCall& call) -> Values {

@@ -284,9 +284,8 @@ void add_batch_norms(OpTable& ops) {
         TensorType stat = contiguous_type(call, x.dtype, {call.flag("training") ? x.sizes[1] : Sym(0)});
         TensorType new_mean = mean, new_var = call.type("running_var");
         // New statistics are not rounded to the type of the old ones.
-        if (call.flag("training"))
-          for (TensorType* type : {&new_mean, &new_var})
-            if (dtype_bytes(type->dtype) < 4) type->dtype = DType::f32;
+        for (TensorType* type : {&new_mean, &new_var})
+          if (dtype_bytes(type->dtype) < 4) type->dtype = DType::f32;
         return std::vector<TensorType>{batch_norm_type(call), stat, stat, new_mean, new_var};
       })
       .lower_many([](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
@@ -294,8 +293,12 @@ void add_batch_norms(OpTable& ops) {
         double eps = call.number("eps"), momentum = call.number("momentum");
         if (!call.flag("training")) {
           LoopValue none = b.full({0}, number_expr(b, 0, x.dtype), x.dtype);
-          return std::vector<LoopValue>{batch_norm_eval(b, call, eps), none, none, call.tensor("running_mean"),
-                                        call.tensor("running_var")};
+          auto wide = [&](const char* name) {
+            LoopValue old = call.tensor(name);
+            return b.convert(old, dtype_bytes(old.dtype) < 4 ? DType::f32 : old.dtype);
+          };
+          return std::vector<LoopValue>{batch_norm_eval(b, call, eps), none, none, wide("running_mean"),
+                                        wide("running_var")};
         }
         DType compute = accumulate_type(x.dtype);
         Moments m;

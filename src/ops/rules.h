@@ -29,6 +29,8 @@ std::optional<std::vector<int>> dense_order(const TensorType& type);
 SymList preserved_strides(const TensorType& type);
 // Strides of a view of `type` with these sizes; nothing when it needs a copy.
 std::optional<SymList> view_strides(const TensorType& type, const SymList& sizes);
+// Where a slice, select or narrow begins in what it views, in elements; nothing for any other op.
+std::optional<Sym> offset_in_viewed(const Call& call);
 // Strides by a memory_format argument's value: preserve (also when None) or a given format.
 SymList format_strides(const Call& call, const TensorType& type);
 

@@ -351,6 +351,12 @@ TensorType selected(const TensorType& x, int64_t dim) {
   return out;
 }
 
+Span narrow_span(const Call& call) {
+  const TensorType& x = call.type("self");
+  int64_t dim = call.dim("dim", x.rank());
+  return {dim, wrapped_at(call.integer("start"), x.sizes[at(dim)]), call.integer("length"), 1};
+}
+
 void add_slices(OpTable& ops) {
   for (const char* form : {"slice.Tensor", "slice_copy.Tensor"})
     add_view(
@@ -375,15 +381,10 @@ void add_slices(OpTable& ops) {
         })
         .sample(format("aten.{}(f32[4,5], 1, -2)", form));
   for (const char* form : {"narrow.default", "narrow_copy.default"}) {
-    auto span = [](const Call& call) {
-      const TensorType& x = call.type("self");
-      int64_t dim = call.dim("dim", x.rank());
-      return Span{dim, wrapped_at(call.integer("start"), x.sizes[at(dim)]), call.integer("length"), 1};
-    };
     add_view(
-        ops, form, [span](const Call& call) -> Types { return one(sliced(call.type("self"), span(call))); },
-        [span](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
-          Span s = span(call);
+        ops, form, [](const Call& call) -> Types { return one(sliced(call.type("self"), narrow_span(call))); },
+        [](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+          Span s = narrow_span(call);
           return b.slice(call.tensor("self"), s.dim, s.start, s.length, s.step);
         })
         .sample(format("aten.{}(f32[4,5], 1, 1, 3)", form));
@@ -599,6 +600,19 @@ void add_windows(OpTable& ops) {
 }
 
 }  // namespace
+
+std::optional<Sym> offset_in_viewed(const Call& call) {
+  const std::string base = call.op().substr(0, call.op().rfind('.'));
+  const bool slice = base == "aten.slice", select = base == "aten.select", narrow = base == "aten.narrow";
+  if (!slice && !select && !narrow) return {};
+  const TensorType& x = call.type("self");
+  if (!has_strides(x)) return {};
+  const int64_t dim = call.dim("dim", x.rank());
+  const Sym start = slice    ? slice_span(call).start
+                    : narrow ? narrow_span(call).start
+                             : wrapped_at(call.integer("index"), x.sizes[at(dim)]);
+  return start * x.strides[at(dim)];
+}
 
 void add_view_ops(OpTable& ops) {
   add_permutations(ops);
