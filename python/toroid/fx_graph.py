@@ -414,8 +414,6 @@ class FxTranslator:
             raise UnsupportedError("unsupported", f"a value read from a tensor that is `{value.node.expr}`")
         tensor = self.argument(node.args[0])
         del self.values[node]
-        if isinstance(value, torch.SymFloat):
-            raise UnsupportedError("unsupported", "a float read from a tensor")
         self.symbols.read_scalar(fresh[0], tensor, source_of(node))
         self.values[node] = value
 

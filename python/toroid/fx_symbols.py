@@ -10,6 +10,7 @@ from typing import Any, Callable, Union
 
 import sympy
 import torch
+from torch.fx.experimental.symbolic_shapes import SymT, symbol_is_type
 
 from . import _native
 from ._errors import UnsupportedError
@@ -127,12 +128,13 @@ class Symbols:
         return name
 
     def read_scalar(self, symbol: sympy.Symbol, tensor: Any, source: Any) -> None:
-        """Declares a symbol whose value is the only element of an integer or bool tensor, read when the model runs."""
+        """Declares a symbol whose value is the only element of a tensor, read when the model runs."""
         if len(self._builders) > 1:
             raise UnsupportedError("unsupported", "a number read from a tensor inside control flow")
         name = self._fresh(symbol)
         self.reads.add(symbol)
-        low, high = self._range(symbol, "u")
+        floating = symbol_is_type(symbol, SymT.UNBACKED_FLOAT)
+        low, high = (-(2**63), None) if floating else self._range(symbol, "u")
         for builder in self._builders:
             builder.read_scalar(name, tensor, low, high, source)
         self._declared.append((name, low, high, None, True))
@@ -183,7 +185,9 @@ class Symbols:
             number = int(expr)
             return str(number) if number >= 0 else f"({number})"
         if expr.is_Symbol:
-            return self.symbol(expr)
+            # A float that is read from a tensor is known by its bits.
+            name = self.symbol(expr)
+            return f"from_bits({name})" if symbol_is_type(expr, SymT.UNBACKED_FLOAT) else name
         head = type(expr).__name__
         if expr is sympy.true or head == "BooleanTrue":
             return "1"

@@ -1,4 +1,4 @@
-"""Slices whose bounds are read from tensors, as archives and in this process; assertions on what tensors hold; checks of
+"""Slices whose bounds are read from tensors, and floats that are, as archives and in this process; assertions on what tensors hold; checks of
 linalg under torch.compile."""
 import os
 import tempfile
@@ -51,6 +51,15 @@ class DataSizes(unittest.TestCase):
             return torch.cat([x[:, :k], x[:, k:] * 2], 1).softmax(-1)
 
         self.check(f, *((x, torch.tensor(n)) for n in (3, 0, 12, 7)))
+
+    def test_floats(self):
+        def f(x, s):
+            k = s.item()
+            return x * k + 1, torch.full((3,), k), x.clamp(max=k)
+
+        with torch._dynamo.config.patch(capture_scalar_outputs=True):
+            for dtype in (torch.float32, torch.bfloat16, torch.float64):
+                self.check(f, *((torch.randn(5), torch.tensor(v, dtype=dtype)) for v in (0.75, -2.0)))
 
     def test_tensor_split(self):
         x = torch.randn(10, 6)
