@@ -156,7 +156,11 @@ class TemplateBuilder {
     std::vector<Var> n_vars = only_in(*strides_b, *strides_a), m_vars, batch_vars;
     for (const Var& v : out_vars) {
       if (in(*strides_b, v) && !in(*strides_a, v)) continue;
-      (in(*strides_b, v) ? batch_vars : m_vars).push_back(v);
+      // Of one row there is none to walk: it must not part its neighbours ([2, 1, 512] is two rows, not two batches).
+      if (v.extent == Sym(1))
+        values[v.name] = 0;
+      else
+        (in(*strides_b, v) ? batch_vars : m_vars).push_back(v);
     }
     Run k = take_run(k_vars, {&*strides_a, &*strides_b});
     Run n = take_run(n_vars, {&*strides_b});

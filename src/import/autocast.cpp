@@ -23,11 +23,16 @@ struct Row {
   CastPolicy policy;
 };
 constexpr Row rows[] = {
-#define LOWER(op) {"aten." #op, CastPolicy::lower}
-#define F32(op) {"aten." #op, CastPolicy::f32}
-#define PRODUCT(op) {"aten." #op, CastPolicy::product}
-#define PROMOTE(op) {"aten." #op, CastPolicy::promote}
-#define INSIDE(op) {"aten." #op, CastPolicy::inside}
+#define LOWER(op) \
+  { "aten." #op, CastPolicy::lower }
+#define F32(op) \
+  { "aten." #op, CastPolicy::f32 }
+#define PRODUCT(op) \
+  { "aten." #op, CastPolicy::product }
+#define PROMOTE(op) \
+  { "aten." #op, CastPolicy::promote }
+#define INSIDE(op) \
+  { "aten." #op, CastPolicy::inside }
     LOWER(_addmm_activation),
     F32(_lu_with_info),
     INSIDE(_thnn_fused_gru_cell),

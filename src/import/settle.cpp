@@ -9,7 +9,8 @@ namespace toroid {
 bool GraphWriter::settles(const Sym& claimed, const Sym& computed) {
   if (!claimed.is_symbol() || met_.contains(claimed.symbol_name())) return false;
   const SymbolInfo* info = graph_.find_symbol(claimed.symbol_name());
-  if (!info || !info->unbacked || depends_on(computed, "?") || depends_on(computed, claimed.symbol_name())) return false;
+  if (!info || !info->unbacked || depends_on(computed, "?") || depends_on(computed, claimed.symbol_name()))
+    return false;
   settled_[claimed.symbol_name()] = substitute(computed, settled_);
   return true;
 }
