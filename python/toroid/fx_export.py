@@ -108,6 +108,8 @@ def _add_outputs(program: Any, translator: FxTranslator, placeholders: dict[str,
         if isinstance(value, _native.Tensor):
             builder.output(value, name)
             slots.append(Slot(name, "tensor"))
+        elif isinstance(value, torch.SymBool):
+            raise UnsupportedError("unsupported", f"the output `{name}` is a bool that is read from a tensor: return the tensor")
         elif is_symbolic(value):
             builder.size_output(symbols.size(value), name)
             slots.append(Slot(name, "size"))

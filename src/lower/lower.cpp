@@ -65,6 +65,9 @@ class Lowering {
       if (nested_) {
         TD_CHECK_OK(add_nested_output(output));
       } else {
+        if (output.kind == GraphOutput::Kind::symbol && is_float_sym(output.symbol))
+          return fail(Kind::unsupported, "the output `{}` is a float that is read from a tensor: return the tensor",
+                      output.name);
         add_output(output);
       }
     }

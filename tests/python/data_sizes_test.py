@@ -1,5 +1,5 @@
-"""Slices whose bounds are read from tensors, and floats that are, as archives and in this process; assertions on what tensors hold; checks of
-linalg under torch.compile."""
+"""Slices whose bounds are read from tensors, and floats that are, as archives and in this process; assertions on what
+tensors hold; checks of linalg under torch.compile."""
 import os
 import tempfile
 import unittest
@@ -60,6 +60,16 @@ class DataSizes(unittest.TestCase):
         with torch._dynamo.config.patch(capture_scalar_outputs=True):
             for dtype in (torch.float32, torch.bfloat16, torch.float64):
                 self.check(f, *((torch.randn(5), torch.tensor(v, dtype=dtype)) for v in (0.75, -2.0)))
+
+    def test_numbers_returned(self):
+        # A compiled program gives ints; of a float or a bool it would give something else, so it says no.
+        for x in (torch.tensor([0.5, 0.75]), torch.tensor([True, False])):
+            f = (lambda x: x.any().item()) if x.dtype == torch.bool else (lambda x: x.max().item())
+            with self.assertRaisesRegex(toroid.UnsupportedError, "return the tensor"):
+                toroid.compile(torch.export.export(Function(f), (x,), strict=False))
+        x = torch.tensor([3, 4])
+        for program in both(lambda x: (x.sum(), x.max().item()), x):
+            self.assertEqual(program(x)[1], 4)
 
     def test_tensor_split(self):
         x = torch.randn(10, 6)
