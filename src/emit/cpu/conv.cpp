@@ -531,15 +531,21 @@ KernelText emit_as_matmul(const ConvSpec& spec, const std::string& name) {
     return groups == 1 ? "0" : format("{} % {} * {}", b, groups, packed_elements(outputs, channels, spec.dtype));
   };
   product.preamble = spec.preamble;
-  product.epilogue = [&](const std::string& acc, const std::vector<std::string>& index, const std::string& count) {
+  auto at_pixel = [&](const std::vector<std::string>& index, const std::string& statements) {
     const std::string oc = groups == 1 ? index[2] : format("{} % {} * {} + {}", index[0], groups, outputs, index[2]);
     const std::string n = groups == 1 ? index[0] : format("{} / {}", index[0], groups);
     return format(
-               "{{ const i64 n_ = {0}, oh = {1} / {2}, ow = {1} % {2}, oc = {3};\n(void)n_, (void)oh, (void)ow, "
-               "(void)oc;\n",
-               n, index[1], spec.out_width.text, oc) +
-           spec.epilogue(acc, {"n_", "oh", "ow", "oc"}, count) + "}\n";
+        "{{ const i64 n_ = {0}, oh = {1} / {2}, ow = {1} % {2}, oc = {3};\n(void)n_, (void)oh, (void)ow, "
+        "(void)oc;\n{4}}}\n",
+        n, index[1], spec.out_width.text, oc, statements);
   };
+  product.epilogue = [&](const std::string& acc, const std::vector<std::string>& index, const std::string& count) {
+    return at_pixel(index, spec.epilogue(acc, {"n_", "oh", "ow", "oc"}, count));
+  };
+  if (spec.fetch)
+    product.fetch = [&](const std::vector<std::string>& index) {
+      return at_pixel(index, spec.fetch({"n_", "oh", "ow", "oc"}));
+    };
   return emit_matmul(product, name);
 }
 

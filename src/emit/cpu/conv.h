@@ -19,6 +19,7 @@ struct ConvSpec {
   // Promises row_stride == width * pixel_stride where the values are not known.
   bool dense_rows = false;
   Epilogue epilogue;  // index: n, oh, ow, oc
+  Fetch fetch;        // the same
   std::string preamble;
 };
 

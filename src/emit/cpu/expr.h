@@ -82,6 +82,8 @@ class ExprEmitter {
   Value emit(ExprId id);
   Value as_vector(const Value& value);
   void store(const StoreTo& store);
+  // Fetches ahead of time what `store` reads and writes, where its lanes lie in one line that other variables move.
+  void fetch(const StoreTo& store);
   // C text of a size or address; symbols become parameters.
   std::string index_text(const Sym& sym);
   void line(std::string text) { out_ += indent_ + text + "\n"; }

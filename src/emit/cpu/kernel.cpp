@@ -65,6 +65,9 @@ class TemplateText {
     }
     spec.epilogue = epilogue({"b0", "m0", "n0"}, "n0", std::span(kernel_.epilogue).subspan(first, columns.stores),
                              columns.right.size(), isa_.lanes);
+    if (far(work.batch * work.m * columns.n))
+      spec.fetch =
+          fetch({"b0", "m0", "n0"}, "n0", std::span(kernel_.epilogue).subspan(first, columns.stores), isa_.lanes);
     spec.preamble = preamble_;
     return spec;
   }
@@ -98,6 +101,8 @@ class TemplateText {
     }
     ConvSpec spec;
     fill(spec);
+    if (far(work.batch * work.out_h * work.out_w * Sym(work.out_channels)))
+      spec.fetch = fetch({"n0", "h0", "w0", "c0"}, "c0", kernel_.epilogue);
     spec.in_channels = work.in_channels;
     spec.out_channels = work.out_channels;
     spec.groups = work.groups;
@@ -168,6 +173,19 @@ class TemplateText {
   }
   std::string at_batch(const Sym& offset, const std::string& batch) {
     return to_c(offset, [&](const std::string& name) { return name == "b0" ? batch : s_text(name); });
+  }
+  // Whether so many results are, as far as is known, more than a core's cache holds.
+  static bool far(const Sym& elements) { return !elements.is_constant() || elements.value() >= (1 << 17); }
+  Fetch fetch(std::vector<std::string> names, std::string vector, std::span<const StoreTo> stores, int64_t run = 0) {
+    return [=, this](const std::vector<std::string>& index) {
+      EmitScope scope;
+      for (size_t i = 0; i < names.size() && i < index.size(); ++i) scope.variables[names[i]] = index[i];
+      scope.vector_variable = vector;
+      scope.run = run;
+      ExprEmitter emitter(schedule_.loops, schedule_, params_, std::move(scope), &temporaries_);
+      for (const StoreTo& store : stores) emitter.fetch(store);
+      return emitter.take();
+    };
   }
   // Stores of `accumulators` sums; vectors begin at multiples of `run` (0: anywhere).
   Epilogue epilogue(std::vector<std::string> names, std::string vector, std::span<const StoreTo> stores,

@@ -239,6 +239,14 @@ class Matmul {
   // B is read where it lies, row by row (else: panels of words).
   bool in_place() const { return spec_.b_layout == BLayout::row_major; }
 
+  // The memory of a tile's results is fetched while the tile is computed: a short sum would wait for it at its end.
+  bool fetches() const { return direct_ && spec_.fetch && spec_.k.known() && spec_.k.value <= 1024; }
+  // Statements at a vector of a tile's results.
+  static std::string at_vector(int row, int column, const std::string& statements) {
+    return format("{{ const i64 m = m0 + {}, n_ = n + {}; {{ const i64 n = n_;\n{}(void)m, (void)n; }} }}\n", row,
+                  column, statements);
+  }
+
   // Names the function of a tile, emitting it the first time. `masked`: only `count` lanes of its last vector are
   // valid.
   std::string tile_function(int rows, int vectors, bool masked) {
@@ -253,6 +261,11 @@ class Matmul {
     if (masked) out += ", i64 count";
     out += ") {\n" + constants() + "(void)p, (void)s, (void)panel_words;\n" +
            (direct_ ? "(void)batch, (void)m0, (void)n;\n" : "") + tile_.accumulators(rows, vectors);
+    if (fetches()) {
+      out += spec_.preamble;
+      for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < vectors; ++j) out += at_vector(i, lanes_ * j, spec_.fetch({"batch", "m", "n"}));
+    }
     const int stride = direct_ ? lanes_ * vectors : 64;
     if (cut() && direct_) {
       append(out, "alignas(64) f32 t[{}];\nbool more = false;\n", rows * stride);
@@ -285,12 +298,10 @@ class Matmul {
       out += "}\n";
     }
     if (direct_) {
-      out += spec_.preamble;
+      if (!fetches()) out += spec_.preamble;
       for (int i = 0; i < rows; ++i)
-        for (int j = 0; j < vectors; ++j) {
-          append(out, "{{ const i64 m = m0 + {}, n_ = n + {}; {{ const i64 n = n_;\n", i, lanes_ * j);
-          out += apply(format("c{}_{}", i, j), masked && j == vectors - 1 ? "count" : "") + "(void)m, (void)n; } }\n";
-        }
+        for (int j = 0; j < vectors; ++j)
+          out += at_vector(i, lanes_ * j, apply(format("c{}_{}", i, j), masked && j == vectors - 1 ? "count" : ""));
     } else {
       out += tile_.store_accumulators(rows, vectors, "t", 64);
     }

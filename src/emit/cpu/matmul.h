@@ -29,6 +29,7 @@ struct MatmulSpec {
   std::vector<std::string> more_b;
   int64_t beside = 0;    // panels of other products in the same kernel
   Epilogue epilogue;     // index: batch, m, n; n is a multiple of the lanes
+  Fetch fetch;           // the same index; none: nothing worth it
   std::string preamble;  // statements before the first epilogue of a function: pointers loaded from `p`
 };
 

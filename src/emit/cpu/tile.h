@@ -37,6 +37,9 @@ struct Size {
 using Epilogue =
     std::function<std::string(const std::string& acc, const std::vector<std::string>& index, const std::string& count)>;
 
+// Statements that fetch the memory which an epilogue of lanes from `index` on reads and writes.
+using Fetch = std::function<std::string(const std::vector<std::string>& index)>;
+
 // Text of a kernel and what its caller needs to split the work. Sizes are C++ expressions over `s`.
 struct KernelText {
   std::string text;
