@@ -10,6 +10,7 @@ that column in docs/ops.json, which holds what the page shows; the others stay.
 """
 import json
 import os
+import re
 import sys
 from collections import Counter
 
@@ -40,15 +41,24 @@ def read(arguments):
             data["accuracy"] = {r["op"]: [r["ours"], r["eager"]] for r in rows if "ours" in r}
             continue
         ops = data["columns"][column] = {}
+        data.setdefault("reasons", {})[column] = reasons = {}
         for row in rows:
             if row["status"] in COUNTED:
                 ops.setdefault(row["op"], {})[SHORT[row["dtype"]]] = row["status"]
+            if row["status"] in ("fail", "timeout", "crash"):
+                reasons[f"{row['op']}, {SHORT[row['dtype']]}"] = short(row.get("reason", ""))
     if given:
         with open(path, "w") as f:
             f.write("{\n" + ",\n".join(f'"{part}": {{\n' + ",\n".join(
                 f"{json.dumps(key)}: {json.dumps(value, sort_keys=True)}" for key, value in sorted(data[part].items())
-            ) + "\n}" for part in ("accuracy", "columns")) + "\n}\n")
+            ) + "\n}" for part in ("accuracy", "columns", "reasons")) + "\n}\n")
     return data
+
+
+def short(reason):
+    """Without the sweep's own words before it, on one line."""
+    text = re.sub(r"^sample \d+: |output \d+: |\w*AssertionError: ", "", reason)
+    return " ".join(text.replace("|", "·").split())[:160]
 
 
 def totals(columns):
@@ -83,7 +93,7 @@ def page(data):
     counts = totals(columns)
     dtypes = [d for d in SHORT.values() if any(d in rows for rows in counts.values())]
     out = ["# Operators", "", "Written by `scripts/ops_page.py` from runs of PyTorch's operator database (OpInfo): every case that "
-           "exports, three samples each. What is missing is refused by name; a `fail` is named with its reason below.", "",
+           "exports, three samples each. What is missing is refused by name; the reasons of what fails stand at the end.", "",
            "| | " + " | ".join(dtypes) + " |", "|---|" + "---:|" * len(dtypes)]
     for column, rows in counts.items():
         out.append(f"| {column} | " + " | ".join(share(rows[d]) if d in rows else "" for d in dtypes) + " |")
@@ -95,6 +105,9 @@ def page(data):
     for name in names:
         ratio = f"{accuracy[name][0] / accuracy[name][1]:.2f}" if name in accuracy else ""
         out.append(f"| {name} | " + " | ".join(cell(columns[c].get(name)) for c in columns) + f" | {ratio} |")
+    for column, reasons in data.get("reasons", {}).items():
+        if reasons:
+            out += ["", f"## What fails: {column}", ""] + [f"- {case}: {reason}" for case, reason in sorted(reasons.items())]
     return "\n".join(out) + "\n"
 
 
