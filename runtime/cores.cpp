@@ -1,11 +1,13 @@
 // Affinity and cgroup quotas, read from the kernel's files.
 #include "cores.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 
@@ -82,6 +84,25 @@ int usable_threads() {
   const int cpus = static_cast<int>(allowed_cpus().size());
   const int quota = cgroup_cpus("/sys/fs/cgroup", read_text("/proc/self/cgroup"));
   return quota > 0 ? std::min(cpus, quota) : cpus;
+}
+
+RunnableThreads::RunnableThreads() : file_(::open("/proc/loadavg", O_RDONLY | O_CLOEXEC)) {}
+RunnableThreads::~RunnableThreads() {
+  if (file_ >= 0) ::close(file_);
+}
+
+// "0.20 0.18 0.12 1/80 11206": the fourth field is runnable/all.
+int RunnableThreads::now() const {
+  char text[128];
+  const ssize_t length = file_ < 0 ? -1 : ::pread(file_, text, sizeof(text) - 1, 0);
+  if (length <= 0) return 0;
+  text[length] = 0;
+  const char* field = text;
+  for (int i = 0; i < 3 && field; ++i) {
+    field = std::strchr(field, ' ');
+    if (field) ++field;
+  }
+  return field ? std::atoi(field) : 0;
 }
 
 }  // namespace toroid::runtime

@@ -16,4 +16,18 @@ int cgroup_cpus(const std::string& root, std::string_view membership);
 // min(affinity, quota) of this process.
 int usable_threads();
 
+// How many threads of the whole machine run or could run now, the caller among them: /proc/loadavg, which costs about a
+// microsecond to read. 0 where the kernel does not say.
+class RunnableThreads {
+ public:
+  RunnableThreads();
+  ~RunnableThreads();
+  RunnableThreads(const RunnableThreads&) = delete;
+  RunnableThreads& operator=(const RunnableThreads&) = delete;
+  int now() const;
+
+ private:
+  int file_;
+};
+
 }  // namespace toroid::runtime

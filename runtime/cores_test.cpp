@@ -2,10 +2,13 @@
 #include "cores.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 namespace toroid::runtime {
 namespace {
@@ -47,6 +50,23 @@ TEST_F(Cgroups, version_1) {
 TEST_F(Cgroups, this_process) {
   EXPECT_GE(usable_threads(), 1);
   EXPECT_LE(usable_threads(), static_cast<int>(allowed_cpus().size()));
+}
+
+// A thread that spins is seen; where the kernel tells nothing the count is 0.
+TEST(RunnableThreads, counts_who_runs) {
+  const RunnableThreads runnable;
+  if (runnable.now() == 0) GTEST_SKIP() << "no /proc/loadavg";
+  std::atomic<bool> done = false;
+  std::atomic<bool> started = false;
+  std::thread busy([&] {
+    started = true;
+    while (!done) {
+    }
+  });
+  while (!started) ::sched_yield();
+  EXPECT_GE(runnable.now(), 2);
+  done = true;
+  busy.join();
 }
 
 }  // namespace

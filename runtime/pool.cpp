@@ -25,6 +25,10 @@ constexpr int64_t worth_sharing = 8'000;
 constexpr int64_t dynamic_from = 1'000'000;
 // A worker that lost this part of its time to other programs stays away for a while.
 constexpr int64_t shortest_absence = 20'000'000, longest_absence = 320'000'000;
+// It comes back sooner when nobody else has run at so many looks in a row, so far apart. Other libraries' threads spin
+// for a while after their work, and then are gone.
+constexpr int quiet_looks = 3;
+constexpr int64_t between_looks = 200'000;
 
 int64_t now() {
   timespec t;
@@ -168,6 +172,17 @@ void Pool::place_workers() {
   spare_cpu_ = here;
 }
 
+// No thread of any other program, and no other one of this one, wants a core.
+bool Pool::alone(int64_t time) {
+  if (time - looked_ < between_looks) return false;
+  looked_ = time;
+  int ours = 1;
+  for (const auto& worker : workers_) ours += worker->asleep.load(std::memory_order_relaxed) == 0;
+  const int all = runnable_.now();
+  quiet_looks_ = all > 0 && all <= ours ? quiet_looks_ + 1 : 0;
+  return quiet_looks_ >= quiet_looks;
+}
+
 void* Pool::work(void* argument) {
   Worker& worker = *static_cast<Worker*>(argument);
   ::pthread_setname_np(::pthread_self(), "toroid");
@@ -224,7 +239,11 @@ void Pool::run(TdKernel kernel, char* const* p, const int64_t* s, int64_t units,
   const int64_t time = now();
   for (auto& worker : workers_) {
     if (count + 1 >= shares || count == 256) break;
-    if (worker->away_until.load(std::memory_order_relaxed) <= time) chosen[count++] = worker.get();
+    if (worker->away_until.load(std::memory_order_relaxed) > time) {
+      if (!alone(time)) continue;
+      worker->away_until.store(0, std::memory_order_relaxed);
+    }
+    chosen[count++] = worker.get();
   }
   if (count == 0) return kernel(p, s, 0, units);
   shares = count + 1;

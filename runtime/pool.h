@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "cores.h"
 #include "model_abi.h"
 
 namespace toroid::runtime {
@@ -43,6 +44,7 @@ class Pool {
   static void* work(void* worker);
   void start_workers();
   void place_workers();
+  bool alone(int64_t time);
   void run_share(int share);
   void await(Worker& worker, uint32_t ticket);
 
@@ -54,6 +56,9 @@ class Pool {
   std::vector<int> cpus_;
   int spare_cpu_ = -1;  // the allowed CPU that no worker is pinned to: the caller's
   bool started_ = false;
+  RunnableThreads runnable_;
+  int64_t looked_ = 0;  // when alone() last asked, and how often in a row it saw nobody
+  int quiet_looks_ = 0;
 };
 
 }  // namespace toroid::runtime

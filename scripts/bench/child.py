@@ -81,8 +81,9 @@ def measure(calls, seconds, rounds=5):
     end = time.perf_counter() + seconds * len(calls)
     while time.perf_counter() < end or len(times["toroid"]) < rounds:
         for name, call in calls.items():
-            # Threads of the one before may still spin; a call to get warm again comes first.
-            time.sleep(0.002)
+            # Threads of the one before spin on for tens of ms (measured: ONNX Runtime's more than 20), and whoever comes
+            # next would have one core less; a call to get warm again comes first.
+            time.sleep(0.05)
             call()
             start = time.perf_counter()
             for _ in range(inner[name]):
