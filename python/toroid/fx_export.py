@@ -11,7 +11,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
 from . import _native
 from ._errors import UnsupportedError
-from .fx_graph import FxTranslator, correct_types
+from .fx_graph import FxTranslator, correct_types, op_name
 from .fx_guards import read_guard
 from .fx_symbols import Symbols, is_symbolic, shape_env_of
 
@@ -39,6 +39,7 @@ class ExportedGraph:
 
 def translate_exported(program: torch.export.ExportedProgram, name: str = "model") -> ExportedGraph:
     """Raises UnsupportedError with every op that Toroid lacks and its place in the user's program."""
+    program = _without_vmap(program)
     graph = program.graph_module.graph
     correct_types(graph)
     placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
@@ -53,6 +54,16 @@ def translate_exported(program: torch.export.ExportedProgram, name: str = "model
         raise translator.error()
     outputs = _add_outputs(program, translator, placeholders)
     return ExportedGraph(builder, inputs, outputs, program.call_spec.in_spec, program.call_spec.out_spec)
+
+
+def _without_vmap(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Regions of torch.vmap hold the ops of one example; PyTorch knows every op's batched form."""
+    if not any("_functorch.predispatch" in op_name(n.target) for n in program.graph.nodes if n.op == "call_function"):
+        return program
+    try:
+        return program.run_decompositions({})
+    except Exception as error:
+        raise UnsupportedError("unsupported", f"torch.vmap in a program that PyTorch cannot decompose: {error}") from error
 
 
 _WEIGHTS = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "buffer", InputKind.CONSTANT_TENSOR: "constant"}

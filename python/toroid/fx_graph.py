@@ -58,8 +58,9 @@ _ASSERTIONS = {
     "aten._functional_sym_constrain_range_for_size.default",
     "aten._make_dep_token.default",
 }
-# Higher-order ops that run their graph as it stands, under a mode that says nothing here: where the graph is.
-_TRANSPARENT = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+# Higher-order ops that run their graph as it stands, under a mode that says nothing here: where the graph is, and where
+# its operands begin.
+_TRANSPARENT = {"wrap_with_set_grad_enabled": (1, 2), "wrap_with_autocast": (4, 5), "invoke_subgraph": (0, 2)}
 # Higher-order ops that the compiler takes with the programs they run: how many of those, and where they begin.
 CONTROL_FLOW = {"cond": (1, 2), "while_loop": (0, 2), "scan": (0, 1), "map_impl": (0, 1)}
 
@@ -198,6 +199,8 @@ class FxTranslator:
     def weight(self, name: str, tensor: torch.Tensor, kind: str, persistent: bool = True) -> _native.Tensor:
         """A tensor that comes with the program; its memory is borrowed, and kept alive by the builder."""
         check_tensor(tensor, f"`{name}`")
+        if any(type(size) is not int for size in tensor.shape):
+            raise UnsupportedError("unsupported", f"`{name}`: a tensor of the program whose sizes are not known")
         # A backend is called with tracing modes on.
         with _disable_current_modes():
             tensor = tensor.detach()
@@ -294,9 +297,11 @@ class FxTranslator:
         elif isinstance(target, torch._ops.OpOverload):
             self._call(node, name)
         elif isinstance(target, torch._ops.HigherOrderOperator) and target.name() in _TRANSPARENT:
-            self._inline(node, _TRANSPARENT[target.name()])
+            self._inline(node, *_TRANSPARENT[target.name()])
         elif isinstance(target, torch._ops.HigherOrderOperator) and target.name() in CONTROL_FLOW:
             self._control(node, name)
+        elif name == "higher_order.out_dtype":
+            self._wide_product(node)
         elif name == "higher_order.with_effects":
             self._effect(node)
         else:
@@ -404,18 +409,17 @@ class FxTranslator:
 
     def _host_read(self, node: fx.Node) -> None:
         value = node.meta.get("val")
+        if is_symbolic(value):
+            self._read_number(value, self.argument(node.args[0]), source_of(node))
         self.values[node] = value
-        if not is_symbolic(value):
-            return
+
+    def _read_number(self, value: Any, tensor: _native.Tensor, source: Any) -> None:
+        """The symbol of a scalar takes the value of a tensor's element, if it has none yet."""
         fresh = [s for s in value.node.expr.free_symbols if s not in self.symbols.names]
-        if not fresh:
-            return
         if len(fresh) > 1:
             raise UnsupportedError("unsupported", f"a value read from a tensor that is `{value.node.expr}`")
-        tensor = self.argument(node.args[0])
-        del self.values[node]
-        self.symbols.read_scalar(fresh[0], tensor, source_of(node))
-        self.values[node] = value
+        if fresh:
+            self.symbols.read_scalar(fresh[0], tensor, source)
 
     def _assertion(self, node: fx.Node, name: str) -> None:
         self.values[node] = None
@@ -442,13 +446,16 @@ class FxTranslator:
     def _control(self, node: fx.Node, name: str) -> None:
         start, count = CONTROL_FLOW[node.target.name()]
         value = node.meta.get("val")
-        claims = self.claims(value)
+        leaves = value if isinstance(value, (list, tuple)) else [value]
+        # Numbers that the programs find are tensors, which are read behind the call.
+        claims = self.claims([torch.empty((), dtype=torch.int64) if _is_number(leaf) else leaf for leaf in leaves])
         if claims is None:
-            raise UnsupportedError("unsupported", "a result of control flow that is no tensor")
+            raise UnsupportedError("unsupported", "a result of control flow that is neither a tensor nor an int")
         lists = [self._value(arg) if isinstance(arg, fx.Node) else arg for arg in node.args[start + count :]]
-        # Numbers are known inside: only tensors are handed over.
-        kept = [[i for i, operand in enumerate(one) if _is_tensor_node(operand)] for one in lists]
-        if node.target.name() != "cond" and any(len(k) != len(one) for k, one in zip(kept[:-1], lists)):
+        # Numbers are known inside: only tensors are handed over, and numbers that a loop carries.
+        carries = node.target.name() == "while_loop"
+        kept = [[i for i, operand in enumerate(one) if _is_tensor_node(operand) or (carries and at == 0)] for at, one in enumerate(lists)]
+        if node.target.name() in ("scan", "map_impl") and any(len(k) != len(one) for k, one in zip(kept[:-1], lists)):
             raise UnsupportedError("unsupported", "a number that a loop carries")
         at, positions = 0, []
         for one, k in zip(lists, kept):
@@ -457,9 +464,27 @@ class FxTranslator:
         operands = [operand for one in lists for operand in one]
         programs = [self._program(self._value(arg), operands, positions) for arg in node.args[start : start + count]]
         args = [self.argument(arg) for arg in node.args[:start]]
-        tensors = [[self.argument(one[i]) for i in k] for one, k in zip(lists, kept)]
-        results = self.builder.call(name, [*args, *programs, *tensors], {}, source_of(node), claims)
-        self.values[node] = self._results(value, results)
+        source = source_of(node)
+        tensors = [[self._as_tensor(one[i], source) for i in k] for one, k in zip(lists, kept)]
+        results = self.builder.call(name, [*args, *programs, *tensors], {}, source, claims)
+        made: list[Any] = []
+        for leaf, result in zip(leaves, results):
+            if _is_number(leaf):
+                if is_symbolic(leaf):
+                    self._read_number(leaf, result, source)
+                made.append(leaf)
+            else:
+                made.append(result if isinstance(leaf, torch.Tensor) else None)
+        self.values[node] = made if isinstance(value, (list, tuple)) else made[0]
+
+    def _as_tensor(self, operand: Any, source: Any) -> Any:
+        """An operand that a loop carries; a number as a tensor of one."""
+        value = self.argument(operand)
+        if isinstance(value, _native.Tensor):
+            return value
+        if isinstance(value, (bool, float)) or not isinstance(value, (int, _native.Size)):
+            raise UnsupportedError("unsupported", f"a loop that carries `{operand}`")
+        return self.builder.call("aten.full.default", [[], value], {"dtype": _native.Dtype("i64")}, source)[0]
 
     def _program(self, module: fx.GraphModule, operands: list[Any], positions: list[int]) -> _native.Program:
         """A graph that control flow runs, with the operands at `positions` as its inputs."""
@@ -470,11 +495,16 @@ class FxTranslator:
         if len(placeholders) != len(operands):
             raise UnsupportedError("unsupported", "control flow whose program takes other operands than it is given")
         for index, placeholder in enumerate(placeholders):
-            if index in positions:
-                inner.add_input(placeholder, placeholder.name)
+            value = placeholder.meta.get("val")
+            if index not in positions:
+                inner.values[placeholder] = self._value(operands[index])
+            elif isinstance(value, torch.SymInt):
+                for symbol in value.node.expr.free_symbols:
+                    inner.symbols.forget(symbol)
+                inner._read_number(value, builder.input(placeholder.name, "i64", [], []), None)
+                inner.values[placeholder] = value
             else:
-                operand = operands[index]
-                inner.values[placeholder] = self._value(operand)
+                inner.add_input(placeholder, placeholder.name)
         inner.run(module.graph.nodes)
         if inner.refused:
             error = inner.error()
@@ -500,12 +530,24 @@ class FxTranslator:
         self.builder.call(op_name(op), [self.argument(arg) for arg in args], kwargs, source_of(node))
         self.values[node] = [None, None]
 
+    def _wide_product(self, node: fx.Node) -> None:
+        """out_dtype(op, dtype, *args): the op on operands of the type that the result is to have."""
+        op, dtype, *args = node.args
+        source = source_of(node)
+        wide = [
+            self.builder.call("aten._to_copy.default", [self.argument(arg)], {"dtype": _native.Dtype(dtype_name(dtype))}, source)[0]
+            if _is_tensor_node(arg) else self.argument(arg)
+            for arg in args
+        ]
+        value = node.meta.get("val")
+        self.values[node] = self._results(value, self.builder.call(op_name(op), wide, {}, source, self.claims(value)))
+
     def _set_autocast(self, dtype: str) -> None:
         """The dtype of the region of torch.autocast that the next calls stand in; empty: in none."""
         self._autocast = dtype
         self.builder.autocast(dtype)
 
-    def _inline(self, node: fx.Node, graph_at: int) -> None:
+    def _inline(self, node: fx.Node, graph_at: int, operands_at: int) -> None:
         """The nodes of a graph that a higher-order op runs, in place of the op."""
         around = self._autocast
         if node.target.name() == "wrap_with_autocast" and node.args[0] == "cpu":
@@ -513,7 +555,10 @@ class FxTranslator:
             self._set_autocast(dtype_name(dtype or torch.bfloat16) if enabled else "")
         module = self._value(node.args[graph_at])
         inner = [n for n in module.graph.nodes if n.op == "placeholder"]
-        operands = node.args[graph_at + 1 :]
+        operands = node.args[operands_at:]
+        # One graph may be run at several places.
+        for known in module.graph.nodes:
+            self.values.pop(known, None)
         for placeholder, operand in zip(inner, operands):
             self.values[placeholder] = self._value(operand)
         self.run(module.graph.nodes)
@@ -522,6 +567,10 @@ class FxTranslator:
         result = output.args[0]
         values = [self._value(item) for item in result] if isinstance(result, (list, tuple)) else self._value(result)
         self.values[node] = values
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int or isinstance(value, torch.SymInt)
 
 
 def _is_tensor_node(operand: Any) -> bool:

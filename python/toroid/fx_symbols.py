@@ -129,15 +129,20 @@ class Symbols:
 
     def read_scalar(self, symbol: sympy.Symbol, tensor: Any, source: Any) -> None:
         """Declares a symbol whose value is the only element of a tensor, read when the model runs."""
-        if len(self._builders) > 1:
-            raise UnsupportedError("unsupported", "a number read from a tensor inside control flow")
         name = self._fresh(symbol)
         self.reads.add(symbol)
         floating = symbol_is_type(symbol, SymT.UNBACKED_FLOAT)
         low, high = (-(2**63), None) if floating else self._range(symbol, "u")
-        for builder in self._builders:
-            builder.read_scalar(name, tensor, low, high, source)
-        self._declared.append((name, low, high, None, True))
+        row = (name, low, high, None, True)
+        for builder in self._builders[:-1]:
+            builder.symbol(*row)
+        self._builders[-1].read_scalar(name, tensor, low, high, source)
+        self._declared.append(row)
+
+    def forget(self, symbol: sympy.Symbol) -> None:
+        """In this program a symbol has another value than in the programs around and before it."""
+        self._names = {known: name for known, name in self._names.items() if known != symbol}
+        self._texts = {}
 
     def _fresh(self, symbol: sympy.Symbol) -> str:
         prefix = symbol.name.rstrip("0123456789") or "s"

@@ -7,9 +7,6 @@
 namespace toroid {
 namespace {
 
-// Graphs within graphs; each level takes stack.
-constexpr int max_nesting = 32;
-
 bool starts_with_any(std::string_view text, std::initializer_list<std::string_view> starts) {
   return std::any_of(starts.begin(), starts.end(), [&](std::string_view start) { return text.starts_with(start); });
 }
@@ -198,6 +195,7 @@ Result<Arg> GraphReader::nested_graph(const Json& value) {
   GraphWriter writer(inner, true);
   writer.set_autocast(writer_.autocast());
   GraphReader reader(json, document_, meta_, writer, inner, depth_ + 1);
+  reader.claims_ = claims_;
   Status failure;
   json["inputs"].each([&](const Json& input) {
     if (!failure) return;
@@ -248,24 +246,24 @@ Result<Arg> GraphReader::nested_graph(const Json& value) {
   });
   TD_CHECK_OK(failure);
   TD_CHECK_OK(writer.finish());
-  // Names of subgraphs are unique, so that the text can name them.
-  std::string base = inner.name.empty() ? "graph" : inner.name;
+  return Arg(add_subgraph(std::move(inner)));
+}
+
+// Names of subgraphs are unique, so that the text can name them.
+SubgraphId GraphReader::add_subgraph(Graph inner) {
+  const std::string base = inner.name.empty() ? "graph" : inner.name;
   inner.name = base;
-  for (int i = 1; std::any_of(graph_.subgraphs.begin(), graph_.subgraphs.end(),
-                              [&](const Graph& g) { return g.name == inner.name; });
-       ++i)
+  for (int i = 1; std::ranges::any_of(graph_.subgraphs, [&](const Graph& g) { return g.name == inner.name; }); ++i)
     inner.name = format("{}_{}", base, i);
   graph_.subgraphs.push_back(std::move(inner));
-  return Arg(SubgraphId{static_cast<int32_t>(graph_.subgraphs.size()) - 1});
+  return {static_cast<int32_t>(graph_.subgraphs.size()) - 1};
 }
 
 Status GraphReader::read_nodes() {
-  Status failure;
-  json_["nodes"].each([&](const Json& node) {
-    if (failure) failure = read_node(node);
-  });
+  std::vector<Json> nodes;
+  json_["nodes"].each([&](const Json& node) { nodes.push_back(node); });
   TD_CHECK_OK(document_.status());
-  return failure;
+  return read_list(nodes);
 }
 
 Status GraphReader::read_node(const Json& node) {
@@ -275,8 +273,10 @@ Status GraphReader::read_node(const Json& node) {
   const Where where = where_from_metadata(node["metadata"]);
   if (!target.starts_with(prefix)) return refuse(std::string(target), node, "", where);
   const std::string op(target.substr(prefix.size()));
-  if (op == "higher_order.wrap_with_set_grad_enabled" || op == "higher_order.wrap_with_autocast")
+  if (op == "higher_order.wrap_with_set_grad_enabled" || op == "higher_order.wrap_with_autocast" ||
+      op == "higher_order.invoke_subgraph")
     return read_inlined(op, node);
+  if (op == "higher_order.out_dtype") return read_wide(node, where);
   if (op == "higher_order.auto_functionalized_v2") return read_functionalized(op, node, where);
   if (is_assertion(op)) return read_assertion(op, node);
   if (is_host_read(op)) return read_host_value(op, node, where);
@@ -310,15 +310,25 @@ Status GraphReader::results(const Json& node, std::vector<ResultNote>& notes, st
         return;
       }
       note.type = meta->type;
-      note.storage_offset = meta->storage_offset;
+      note.claimed = claims_;
+      if (claims_) note.storage_offset = meta->storage_offset;
     }
     notes.push_back(std::move(note));
     names.emplace_back(name);
   };
+  const bool control = node["target"].text().starts_with("torch.ops.higher_order.");
   node["outputs"].each([&](const Json& output) {
     auto [tag, value] = output.tagged();
     if (tag == "as_tensor") {
       add(value["name"].text());
+    } else if (control && tag == "as_sym_int") {
+      // What the graphs that run give in its place is a tensor, which is read.
+      ResultNote note;
+      note.type = TensorType{.dtype = DType::i64};
+      notes.push_back(std::move(note));
+      names.emplace_back();
+    } else if (control && tag == "as_int") {
+      add("");
     } else if (tag == "as_tensors" || tag == "as_optional_tensors") {
       const bool optional = tag == "as_optional_tensors";
       value.each([&](const Json& item) {
@@ -376,7 +386,14 @@ Status GraphReader::read_call(const std::string& op, const Json& node, const Whe
     else
       bind(names[i], writer_.placeholder(notes[i]));
   }
-  return {};
+  if (!op.starts_with("higher_order.")) return {};
+  size_t at = 0;
+  node["outputs"].each([&](const Json& output) {
+    const size_t place = at++;
+    if (failure && output.tagged().first == "as_sym_int" && place < made.size() && made[place].valid())
+      failure = read_number(output, made[place], where);
+  });
+  return failure;
 }
 
 Status GraphReader::refuse(const std::string& op, const Json& node, const std::string& reason, const Where& where) {
@@ -393,29 +410,34 @@ Status GraphReader::read_host_value(const std::string& op, const Json& node, con
   TD_TRY(Arg self, input(node, 0));
   const Handle* handle = std::get_if<Handle>(&self);
   if (!handle) return fail(Kind::bad_file, "`{}` of something that is no tensor", op);
-  std::string symbol;
   Status failure;
   node["outputs"].each([&](const Json& output) {
-    auto [tag, value] = output.tagged();
-    if (tag != "as_sym_int" && tag != "as_sym_float" && tag != "as_sym_bool") return;
-    Json name = value.find("as_name");
-    if (!name.is_string()) return;
-    Result<Arg> read = lookup(name.text());
-    if (!read)
-      failure = std::unexpected(read.error());
-    else if (const Sym* sym = std::get_if<Sym>(&*read); sym && sym->is_symbol())
-      symbol = sym->symbol_name();
-    else if (sym && sym->kind() == SymKind::call && sym->function() == "from_bits")
-      symbol = sym->args()[0].symbol_name();
+    if (failure) failure = read_number(output, *handle, where);
   });
   TD_CHECK_OK(document_.status());
-  TD_CHECK_OK(failure);
+  return failure;
+}
+
+// The symbol of a node's scalar result takes the value of a tensor's element.
+Status GraphReader::read_number(const Json& output, Handle tensor, const Where& where) {
+  auto [tag, value] = output.tagged();
+  if (tag != "as_sym_int" && tag != "as_sym_float" && tag != "as_sym_bool") return {};
+  Json name = value.find("as_name");
+  if (!name.is_string()) return {};
+  TD_TRY(Arg read, lookup(name.text()));
+  const Sym* sym = std::get_if<Sym>(&read);
+  std::string symbol;
+  if (sym && sym->is_symbol())
+    symbol = sym->symbol_name();
+  else if (sym && sym->kind() == SymKind::call && sym->function() == "from_bits")
+    symbol = sym->args()[0].symbol_name();
   // A value that the export knew needs no read.
   if (symbol.empty()) return {};
   ResultNote note{.name = symbol + "_value", .symbol = symbol};
-  note.type = TensorType{.dtype = writer_.type(*handle).dtype, .device = writer_.type(*handle).device};
+  note.type = TensorType{.dtype = writer_.type(tensor).dtype, .device = writer_.type(tensor).device};
   note.claimed = false;
-  TD_TRY([[maybe_unused]] std::vector<Handle> made, writer_.call(op, {*handle}, {note}, where));
+  TD_TRY([[maybe_unused]] std::vector<Handle> made,
+         writer_.call("aten._local_scalar_dense.default", {tensor}, {note}, where));
   return {};
 }
 
@@ -468,14 +490,40 @@ Status GraphReader::read_assertion(const std::string& op, const Json& node) {
   return failure;
 }
 
+// out_dtype(op, dtype, *args): the op on operands of the type that the result is to have.
+Status GraphReader::read_wide(const Json& node, const Where& where) {
+  TD_TRY(Arg op, input(node, 0));
+  TD_TRY(Arg dtype, input(node, 1));
+  const std::string* name = std::get_if<std::string>(&op);
+  constexpr std::string_view prefix = "torch.ops.";
+  if (!name || !name->starts_with(prefix) || !std::holds_alternative<DType>(dtype))
+    return fail(Kind::bad_file, "`higher_order.out_dtype` without its op or type");
+  std::vector<Arg> args;
+  for (size_t i = 2; i < node["inputs"].size(); ++i) {
+    TD_TRY(Arg arg, input(node, i));
+    if (std::holds_alternative<Handle>(arg)) {
+      TD_TRY(std::vector<Handle> wide, writer_.call("aten.to.dtype", {arg, dtype, false, false, None{}}, {}, where));
+      arg = wide[0];
+    }
+    args.push_back(std::move(arg));
+  }
+  std::vector<ResultNote> notes;
+  std::vector<std::string> names;
+  TD_CHECK_OK(results(node, notes, names));
+  TD_TRY(std::vector<Handle> made, writer_.call(name->substr(prefix.size()), args, notes, where));
+  for (size_t i = 0; i < names.size() && i < made.size(); ++i) bind(names[i], made[i]);
+  return {};
+}
+
 // wrap_with_set_grad_enabled(bool, graph, *operands), wrap_with_autocast(device, dtype, enabled, cache, graph,
-// *operands): the graph's nodes in place of the call.
+// *operands), invoke_subgraph(graph, name, *operands): the graph's nodes in place of the call.
 Status GraphReader::read_inlined(const std::string& op, const Json& node) {
   if (depth_ >= max_nesting) return fail(Kind::bad_file, "graphs nested more than {} deep", max_nesting);
   std::vector<Json> inputs;
   node["inputs"].each([&](const Json& item) { inputs.push_back(item["arg"]); });
   const bool autocast = op == "higher_order.wrap_with_autocast";
-  const size_t graph_at = autocast ? 4 : 1;
+  const bool named = op == "higher_order.invoke_subgraph";
+  const size_t graph_at = autocast ? 4 : named ? 0 : 1;
   if (inputs.size() <= graph_at || inputs[graph_at].tagged().first != "as_graph")
     return fail(Kind::bad_file, "`{}` without a graph as its argument {}", op, graph_at);
   const std::optional<DType> around = writer_.autocast();
@@ -494,7 +542,8 @@ Status GraphReader::read_inlined(const std::string& op, const Json& node) {
   }
   Json json = inputs[graph_at].tagged().second["graph"];
   GraphReader inner(json, document_, meta_, writer_, graph_, depth_ + 1);
-  size_t operand = graph_at + 1;
+  inner.claims_ = claims_;
+  size_t operand = graph_at + (named ? 2 : 1);
   Status failure;
   json["inputs"].each([&](const Json& input) {
     if (!failure) return;

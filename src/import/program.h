@@ -35,6 +35,9 @@ class MetaReader {
 Result<DType> dtype_from_archive(int64_t number);
 Result<Device> device_from_archive(const Json& device);
 
+// How deep graphs may lie in graphs; each level takes stack.
+constexpr int max_nesting = 32;
+
 // One Graph object: its name space and its nodes.
 class GraphReader {
  public:
@@ -54,12 +57,18 @@ class GraphReader {
   Result<Arg> symbolic(const Json& value);  // SymIntArgument and kin: as_name, or a number
   Result<Arg> symbolic_list(const Json& value);
   Result<Arg> nested_graph(const Json& value);
+  Status read_list(const std::vector<Json>& nodes);
   Status read_node(const Json& node);
+  // The nodes of a region of torch.vmap.
+  Status read_vmap(const std::vector<Json>& nodes, const Where& where);
+  SubgraphId add_subgraph(Graph inner);
   Status read_call(const std::string& op, const Json& node, const Where& where);
   Status read_host_value(const std::string& op, const Json& node, const Where& where);
+  Status read_number(const Json& output, Handle tensor, const Where& where);
   Status read_assertion(const std::string& op, const Json& node);
   Status read_functionalized(const std::string& op, const Json& node, const Where& where);
   Status read_inlined(const std::string& op, const Json& node);
+  Status read_wide(const Json& node, const Where& where);
   Status refuse(const std::string& op, const Json& node, const std::string& reason, const Where& where);
   Result<Arg> input(const Json& node, size_t index);
   // Names and claims of a node's tensor results, flattened; `names` has an empty name for a None.
@@ -71,6 +80,7 @@ class GraphReader {
   GraphWriter& writer_;
   Graph& graph_;
   int depth_;
+  bool claims_ = true;  // false: strides are of a batch that the graph does not have
   std::unordered_map<std::string, Arg> names_;
   std::unordered_map<std::string_view, Json> tensors_, scalars_;
 };

@@ -11,6 +11,7 @@
 #include "ops/body.h"
 #include "ops/loop_builder.h"
 #include "ops/op_table.h"
+#include "ops/rules.h"
 #include "ops/schema.h"
 
 namespace toroid {
@@ -277,9 +278,11 @@ class Lowering {
       add_body_output(*builder_, *value(target.value), name);
       return {};
     }
-    if (target.kind != GraphOutput::Kind::symbol)
+    const Sym* constant = std::get_if<Sym>(&target.constant);
+    if (target.kind != GraphOutput::Kind::symbol && !constant)
       return fail(Kind::unsupported_op, "`{}` gives what is no tensor", graph_.name);
-    add_body_output(*builder_, builder_->full({}, builder_->index(target.symbol), DType::i64), name);
+    const Sym number = constant ? *constant : target.symbol;
+    add_body_output(*builder_, builder_->full({}, builder_->index(number), DType::i64), name);
     return {};
   }
 
@@ -358,7 +361,40 @@ class Lowering {
       bodies.push_back(std::move(body));
     }
     const char* function = op == "cond" ? "cond" : op == "while_loop" ? "while" : "scan";
-    return call_bodies(*builder_, function, std::move(operands), first_other, attributes, std::move(bodies));
+    std::vector<SymList> sizes;
+    if (op == "cond") {
+      TD_TRY(sizes, branch_sizes(node, operands, attributes, bodies));
+    }
+    return call_bodies(*builder_, function, std::move(operands), first_other, attributes, std::move(bodies), sizes);
+  }
+
+  // The sizes of a cond's results. Where its branches differ the graph has a symbol, which the condition decides.
+  Result<std::vector<SymList>> branch_sizes(const Node& node, const std::vector<LoopValue>& operands,
+                                            const SymList& attributes, const std::vector<Loops>& bodies) {
+    const Loops &yes = bodies[0], &no = bodies[1];
+    if (yes.outputs.size() != no.outputs.size())
+      return fail(Kind::bad_graph, "the graphs of `cond` give {} and {} results", yes.outputs.size(),
+                  no.outputs.size());
+    std::vector<SymList> sizes;
+    for (size_t i = 0; i < no.outputs.size(); ++i) {
+      const LoopTensor &one = yes[yes.outputs[i].tensor], &other = no[no.outputs[i].tensor];
+      const bool used = i < node.outputs.size() && node.outputs[i].valid();
+      sizes.push_back(other.sizes);
+      if (one.sizes.size() != other.sizes.size())
+        return fail(Kind::unsupported_op, "the graphs of `cond` give results of different ranks");
+      for (size_t d = 0; d < other.sizes.size(); ++d) {
+        if (proves_eq(one.sizes[d], other.sizes[d])) continue;
+        const Sym wanted = used ? graph_[node.outputs[i]].type.sizes[d] : Sym(0);
+        if (!wanted.is_symbol())
+          return fail(Kind::unsupported_op, "the graphs of `cond` give results of different sizes");
+        LoopBuilder* b = &*builder_;
+        const ExprId condition = attributes.empty() ? operands[0].at({}) : b->index(attributes[0]);
+        const ExprId chosen = b->where(truth(*b, condition), b->index(one.sizes[d]), b->index(other.sizes[d]));
+        b->define_size(wanted, b->from(DType::i64, {}, [chosen](const Index&) { return chosen; }));
+        sizes.back()[d] = wanted;
+      }
+    }
+    return sizes;
   }
 
   std::string name_of(const Node& node) const {

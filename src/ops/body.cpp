@@ -110,7 +110,8 @@ void add_body_output(LoopBuilder& inner, const LoopValue& value, const std::stri
 }
 
 Result<std::vector<LoopValue>> call_bodies(LoopBuilder& b, const std::string& function, std::vector<LoopValue> operands,
-                                           size_t first_other, SymList attributes, std::vector<Loops> bodies) {
+                                           size_t first_other, SymList attributes, std::vector<Loops> bodies,
+                                           const std::vector<SymList>& sizes) {
   // Of cond the first operand may be the condition, which no body has.
   const size_t hidden = function == "cond" && attributes.empty() ? 1 : 0;
   std::vector<bool> keep(operands.size() - hidden);
@@ -125,28 +126,25 @@ Result<std::vector<LoopValue>> call_bodies(LoopBuilder& b, const std::string& fu
     if (keep[i]) kept.push_back(operands[i + hidden]);
 
   const Loops& last = bodies.back();
-  std::set<std::string> inside;
-  for (const SymbolRead& read : last.symbol_reads) inside.insert(read.symbol);
-  std::vector<LoopBuilder::CallResult> results;
   const auto carried = function == "cond" ? size_t(0) : static_cast<size_t>(attributes[0].value());
-  for (size_t i = 0; i < last.outputs.size(); ++i) {
-    const LoopTensor& tensor = last[last.outputs[i].tensor];
-    for (const Sym& size : tensor.sizes)
-      for (const std::string& name : inside)
-        if (depends_on(size, name))
-          return fail(Kind::unsupported_op, "`{}` gives a result whose size `{}` only its own graph knows", function,
-                      to_string(size));
-    LoopBuilder::CallResult result{tensor.dtype, tensor.sizes};
-    if (function == "scan" && i >= carried) result.sizes.insert(result.sizes.begin(), attributes[2]);
-    results.push_back(std::move(result));
-  }
   for (const Loops& body : bodies) {
     if (function == "while" && &body == &bodies.front()) continue;
     for (size_t i = 0; i < body.outputs.size(); ++i) {
       const LoopTensor &tensor = body[body.outputs[i].tensor], &wanted = last[last.outputs[i].tensor];
-      if (tensor.dtype != wanted.dtype || !same_list(tensor.sizes, wanted.sizes))
+      for (const Sym& size : tensor.sizes)
+        if (std::ranges::any_of(body.symbol_reads, [&](const SymbolRead& r) { return depends_on(size, r.symbol); }))
+          return fail(Kind::unsupported_op, "`{}` gives a result whose size `{}` only its own graph knows", function,
+                      to_string(size));
+      if (tensor.dtype != wanted.dtype || (sizes.empty() && !same_list(tensor.sizes, wanted.sizes)))
         return fail(Kind::unsupported_op, "the graphs of `{}` give results of different sizes", function);
     }
+  }
+  std::vector<LoopBuilder::CallResult> results;
+  for (size_t i = 0; i < last.outputs.size(); ++i) {
+    const LoopTensor& tensor = last[last.outputs[i].tensor];
+    LoopBuilder::CallResult result{tensor.dtype, sizes.empty() ? tensor.sizes : sizes[i]};
+    if (function == "scan" && i >= carried) result.sizes.insert(result.sizes.begin(), attributes[2]);
+    results.push_back(std::move(result));
   }
   for (size_t i = 0; i < carried; ++i)
     if (operands[i].dtype != results[i].dtype || !same_list(operands[i].sizes, results[i].sizes))

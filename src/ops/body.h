@@ -24,9 +24,11 @@ Loops start_body(const Loops& outer, const std::string& name, const std::vector<
 // One more output, row-major, a tensor of its own.
 void add_body_output(LoopBuilder& inner, const LoopValue& value, const std::string& name);
 // The call. Operands from `first_other` on that no body reads are left out. Results as the bodies' last one gives them;
-// a scan's are longer by its steps.
+// a scan's are longer by its steps. Where the branches of cond give different sizes, `sizes` says how long each result
+// is, by symbols that the run defines.
 Result<std::vector<LoopValue>> call_bodies(LoopBuilder& b, const std::string& function, std::vector<LoopValue> operands,
-                                           size_t first_other, SymList attributes, std::vector<Loops> bodies);
+                                           size_t first_other, SymList attributes, std::vector<Loops> bodies,
+                                           const std::vector<SymList>& sizes = {});
 
 // A loop over dim 0 of `walked`: `step` gives the next carried values and then a row of each further result.
 struct ScanStep {

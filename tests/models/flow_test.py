@@ -14,7 +14,9 @@ import warnings
 import numpy as np
 import torch
 from torch import nn
+from torch._higher_order_ops import associative_scan
 from torch._higher_order_ops.map import map as walk
+from torch._higher_order_ops.out_dtype import out_dtype
 from torch._higher_order_ops.scan import scan
 from torch._higher_order_ops.while_loop import while_loop
 
@@ -41,7 +43,7 @@ def function(name, f, *cases, shapes=None):
         def forward(self, *xs):
             return f(*xs)
 
-    MODELS[name] = (Calls, cases, shapes)
+    MODELS[name] = (Calls, cases, shapes and {"xs": shapes})
 
 
 @model(lambda: (torch.randn(3, 4),), lambda: (-torch.rand(3, 4),), lambda: (torch.rand(3, 4),))
@@ -78,6 +80,30 @@ class Nested(nn.Module):
             return (torch.cond(x.sum() > 10, lambda x: x + 1, lambda x: x * 2, (x,)),)
 
         return while_loop(lambda x: x.sum() < 100, step, (x,))
+
+
+function("CondOfSizes", lambda x: (lambda y: (y, y.sum(0)))(
+             torch.cond(x.sum() > 0, lambda x: x[:2] * 2, lambda x: x[1:] + 1, (x,))),
+         lambda: (torch.rand(5, 3),), lambda: (-torch.rand(5, 3),))
+function("CondOfNumbers", lambda x: (lambda y, n: (y * n, y.new_zeros(n)))(
+             *torch.cond(x.sum() > 0, lambda x: (x + 1, 2), lambda x: (x - 1, 7), (x,))),
+         lambda: (torch.rand(5),), lambda: (-torch.rand(5),))
+function("VmappedTwice", lambda x, y: torch.vmap(torch.vmap(lambda a, b: (a * b).sum(), (None, 0)), (0, None))(x, y),
+         lambda: (torch.randn(4, 5), torch.randn(6, 5)), lambda: (torch.randn(9, 5), torch.randn(6, 5)),
+         shapes=({0: DYNAMIC}, None))
+function("AssociativeScan", lambda a, b: associative_scan(
+             lambda l, r: (l[0] * r[0], l[1] * r[0] + r[1]), (a, b), 1, combine_mode="generic"),
+         lambda: (torch.rand(3, 7, 2), torch.randn(3, 7, 2)))
+function("WideProduct", lambda a, b: out_dtype(torch.ops.aten.mm.default, torch.int32, a, b),
+         lambda: (torch.full((5, 9), 127, dtype=torch.int8), torch.full((9, 3), -128, dtype=torch.int8)))
+
+
+@torch.compiler.nested_compile_region
+def region(x):
+    return x.sin() * 2
+
+
+function("Region", lambda x: region(region(x)), lambda: (torch.randn(3, 4),))
 
 
 class Scanned(nn.Module):
