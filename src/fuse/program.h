@@ -149,7 +149,5 @@ std::optional<Kernel> match_template(Program& program, Schedule& schedule, const
 int64_t across_blocks(int64_t points, int64_t bytes);
 // nest.cpp
 Kernel build_nest(Program& program, Schedule& schedule, const Group& group);
-// layout.cpp: element address of a load or store at these indices, when they are all index expressions.
-std::optional<Sym> address(const ExprPool& pool, const Place& place, const std::vector<ExprId>& index);
 
 }  // namespace toroid::fuse
