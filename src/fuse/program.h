@@ -126,6 +126,8 @@ ExprId replace_exprs(ExprPool& pool, ExprId id, const std::map<ExprId, ExprId>& 
 // Scalar work of one evaluation: 1 an operation, 10 a transcendental, 20 a division by a variable integer.
 int64_t expression_cost(const ExprPool& pool, ExprId id);
 bool is_index_symbol(const ExprPool& pool, ExprId id, std::string* name = nullptr);
+// A tensor's variables of more than one value.
+std::vector<int> real_dims(const Program& program, TensorId id);
 
 // inverse.cpp: the reader's variables as functions of the producer's, when each element of the reader reads one of the
 // producer and the other way round.
