@@ -286,7 +286,7 @@ std::optional<AttentionKernel> build_attention(Program& program, const Schedule&
   // Strides of one operand: its last index walks memory element by element. Grouped heads read at h // group.
   auto strides = [&](const Expr& load, const Sym& row, const Sym& last,
                      bool grouped) -> std::optional<AttentionKernel::Strides> {
-    auto where = address(pool, schedule.place(load.tensor), load.args);
+    auto where = element_address(pool, schedule.place(load.tensor), load.args);
     if (!where) return std::nullopt;
     AttentionKernel::Strides s;
     Sym rest = *where;

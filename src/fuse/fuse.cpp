@@ -23,7 +23,7 @@ class Traffic {
     std::map<TensorId, Sym> per_tensor;
     auto access = [&](TensorId tensor, const std::vector<ExprId>& index, const SymList& loops) {
       const LoopTensor& t = program_.loops[tensor];
-      auto where = address(program_.pool(), schedule_.place(tensor), index);
+      auto where = element_address(program_.pool(), schedule_.place(tensor), index);
       Sym touched = 1;
       for (const Sym& var : loops)
         if (!where || depends_on(*where, var.symbol_name())) touched *= var.node()->extent;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "fuse/across.h"
 #include "fuse/contraction.h"
 #include "fuse/program.h"
 #include "fuse/text_budget.h"
@@ -13,10 +14,7 @@
 namespace toroid::fuse {
 namespace {
 
-constexpr int64_t template_lanes = 16;          // of the widest vectors
-constexpr int64_t row_bytes_limit = 256 << 10;  // a row must stay in the second-level cache
-constexpr int64_t finish_limit = 16 << 10;      // elements that one thread computes at the end
-constexpr int64_t spread_limit = 64 << 10;      // elements of a reduction that are worth several threads
+constexpr int64_t template_lanes = 16;  // of the widest vectors
 
 // Which variable of a reader walks which variable of a producer (positions in Item::vars).
 class Relation {
@@ -48,14 +46,6 @@ class Relation {
   TensorId producer_, reader_;
 };
 
-// Variables of more than one value.
-std::vector<int> real_dims(const Program& program, TensorId id) {
-  std::vector<int> dims;
-  for (int v = 0; v < static_cast<int>(program[id].vars.size()); ++v)
-    if (program.extent(id, v) != Sym(1)) dims.push_back(v);
-  return dims;
-}
-
 // d > 1 where `value` is var // d for one of the reader's variables, whose extent d divides.
 int64_t quotient(const Program& program, TensorId reader, const std::optional<Sym>& value, int& var) {
   if (!value || value->kind() != SymKind::floordiv || !value->args()[0].is_symbol()) return 0;
@@ -83,7 +73,7 @@ class Grouper {
       join_producers(id);
     }
     join_siblings();
-    for (int32_t g = 0; g < static_cast<int32_t>(program_.groups.size()); ++g) spread(g);
+    for (Group& g : program_.groups) spread(program_, g);
     drop_empty();
   }
 
@@ -381,7 +371,7 @@ class Grouper {
       return false;
     if (!reader.finish.empty() || target.members.empty() || !budget_.fits(target, reader)) return false;
     const TensorId id = reader.members[0];
-    const ExprId reduction = lone_reduction(reader);
+    const ExprId reduction = lone_reduction(program_, reader);
     if (!reduction || !(loops_[id].device == Device{})) return false;
     if (reads_finish(own, to) || reaches_through_others(to, own) || reaches_through_others(own, to)) return false;
     // What reads it in the target is computed when all points are done, too, and the maps behind it read no rows.
@@ -392,190 +382,19 @@ class Grouper {
       for (TensorId next : program_[member].readers)
         if (program_[next].group == to && !target.finishes(next)) return false;
 
-    const Expr& sum = program_.pool()[reduction];
-    std::vector<ExprId> loads;
-    collect_loads(program_.pool(), sum.args[0], loads);
-    std::vector<std::string> walks(target.outer.size());
-    int64_t saved = 0;
-    bool member_read = false;
-    for (ExprId load : loads) {
-      const Expr& expr = program_.pool()[load];
-      if (program_[expr.tensor].group != to) continue;
-      member_read = true;
-      const std::vector<int>& outer = target.outer_dims.at(expr.tensor);
-      for (size_t p = 0; p < outer.size(); ++p) {
-        std::optional<Sym> at = program_.var_at(expr.tensor, outer[p], expr.args);
-        if (!note_walk(walks[p], sum, at)) return false;
-      }
-      saved += program_.elements_at_hints(expr.tensor) * dtype_bytes(loops_[expr.tensor].dtype);
-    }
-    if (!member_read)
-      for (ExprId load : loads) saved += shared_walks(target, program_.pool()[load], sum, walks);
-    // Any number of leading dims may become the outer ones of a group of maps.
-    size_t found = 0;
-    while (found < walks.size() && !walks[found].empty()) ++found;
-    if (found == 0 || (found < walks.size() && !target.flexible)) return false;
-    for (size_t p = found; p < walks.size(); ++p)
-      if (!walks[p].empty()) return false;
-    walks.resize(found);
-    if (std::set<std::string>(walks.begin(), walks.end()).size() != found) return false;
-    int64_t points = 1;
-    for (size_t p = 0; p < found; ++p) {
-      for (const Sym& var : sum.vars)
-        if (var.symbol_name() == walks[p] && !proves_eq(extent_of(var), target.outer[p])) return false;
-      points *= program_.at_hints(target.outer[p]);
-    }
-    if (!totals_pay(id, sum, walks, points, saved)) return false;
-    target.outer.resize(found);
-    for (auto& [member, dims] : target.outer_dims) dims.resize(found);
+    const auto walks = walks_of_outer(program_, to, id, reduction);
+    if (!walks) return false;
+    target.outer.resize(walks->size());
+    for (auto& [member, dims] : target.outer_dims) dims.resize(walks->size());
     target.flexible = false;
     if (!rows_fit(target)) return false;
-    target.across[id] = walks;
+    target.across[id] = *walks;
     target.finish.insert(target.finish.end(), reader.members.begin(), reader.members.end());
     std::sort(target.finish.begin(), target.finish.end());
     for (TensorId member : target.finish) program_[member].group = to;
     group(to) = std::move(target);
     group(own) = {};
     return true;
-  }
-
-  // The one reduction of a group's first member, when the others are maps of its result; invalid otherwise.
-  ExprId lone_reduction(const Group& g) {
-    std::vector<ExprId> reductions;
-    collect_reductions(program_.pool(), program_[g.members[0]].body, reductions);
-    if (reductions.size() != 1) return {};
-    const Expr& sum = program_.pool()[reductions[0]];
-    if (sum.kind != ExprKind::reduce || sum.reduce == ReduceOp::argmin || sum.reduce == ReduceOp::argmax) return {};
-    if (program_[g.members[0]].vars.size() != loops_[g.members[0]].vars.size()) return {};
-    const int32_t own = program_[g.members[0]].group;
-    for (size_t m = 0; m < g.members.size(); ++m) {
-      if (program_.elements_at_hints(g.members[m]) > finish_limit) return {};
-      if (m > 0 && program_[g.members[m]].kind != Kind::map) return {};
-      std::vector<ExprId> loads;
-      ExprId rest = program_[g.members[m]].body;
-      if (m == 0)
-        rest = replace_exprs(program_.pool(), rest, {{reductions[0], program_.pool().constant(0, DType::f32)}});
-      collect_loads(program_.pool(), rest, loads);
-      for (ExprId load : loads)
-        if (m == 0 && program_[program_.pool()[load].tensor].group >= 0 &&
-            program_[program_.pool()[load].tensor].group != own)
-          return {};
-    }
-    return reductions[0];
-  }
-
-  // Sets `walk` to the reduction's variable that `at` is, or compares with what it was before.
-  static bool note_walk(std::string& walk, const Expr& sum, const std::optional<Sym>& at) {
-    if (!at || !at->is_symbol() || (!walk.empty() && walk != at->symbol_name())) return false;
-    walk = at->symbol_name();
-    return std::any_of(sum.vars.begin(), sum.vars.end(),
-                       [&](const Sym& var) { return var.is_symbol() && var.symbol_name() == walk; });
-  }
-
-  // Where a group reads a tensor at its outer variables, those of the reduction's that stand in the same places. Gives
-  // the bytes that one pass less over the tensor saves.
-  int64_t shared_walks(const Group& target, const Expr& load, const Expr& sum, std::vector<std::string>& walks) {
-    bool shared = false;
-    auto compare = [&](const std::vector<ExprId>& index, const std::vector<std::string>& names) {
-      shared = true;
-      for (size_t p = 0; p < walks.size(); ++p)
-        for (size_t k = 0; k < index.size(); ++k) {
-          std::string name;
-          if (!is_index_symbol(program_.pool(), index[k], &name) || name != names[p]) continue;
-          if (!is_index_symbol(program_.pool(), load.args[k], &name)) continue;
-          for (const Sym& var : sum.vars)
-            if (var.is_symbol() && var.symbol_name() == name && walks[p].empty()) walks[p] = name;
-        }
-    };
-    for (const auto& [member, dims] : target.outer_dims) {
-      std::vector<std::string> names;
-      for (int d : dims) names.push_back(program_[member].vars[static_cast<size_t>(d)].symbol_name());
-      for (const Use& use : program_[member].uses)
-        if (use.tensor == load.tensor) compare(use.index, names);
-    }
-    for (const auto& [member, names] : target.across)
-      for (const Use& use : program_[member].uses)
-        if (use.tensor == load.tensor) compare(use.index, names);
-    return shared ? program_.elements_at_hints(load.tensor) * dtype_bytes(loops_[load.tensor].dtype) : 0;
-  }
-
-  // Totals stay near, combining them costs little beside what is saved, and they are over a row or over nothing.
-  bool totals_pay(TensorId id, const Expr& sum, const std::vector<std::string>& walks, int64_t points, int64_t saved) {
-    const int64_t bytes = program_.elements_at_hints(id) * dtype_bytes(sum.dtype);
-    const bool keeps = program_.elements_at_hints(id) > 1;
-    if (keeps && (sum.vars.size() != walks.size() || !walks_rows(id, sum))) return false;
-    return points >= 16 && bytes <= row_bytes_limit && 2 * bytes * across_blocks(points, bytes) <= saved;
-  }
-
-  // A reduction that few threads could share (over everything, or of columns) walks the variables that it reduces as
-  // outer ones.
-  void spread(int32_t index) {
-    Group& g = group(index);
-    if (g.members.empty() || g.is_template || g.closed || g.flexible || !g.finish.empty()) return;
-    const TensorId id = g.members[0];
-    split_line(id);
-    const ExprId reduction = lone_reduction(g);
-    if (!reduction || !(loops_[id].device == Device{})) return;
-    const Expr& sum = program_.pool()[reduction];
-    const int64_t kept = program_.elements_at_hints(id);
-    int64_t reduced = 1;
-    for (const Sym& var : sum.vars) reduced *= program_.at_hints(extent_of(var));
-    if (kept * reduced < spread_limit) return;
-    Group spread;
-    std::vector<std::string> walks;
-    int64_t points = 1;
-    for (const Sym& var : sum.vars) {
-      if (kept == 1 && (points >= 64 || &var == &sum.vars.back())) break;
-      walks.push_back(var.symbol_name());
-      spread.outer.push_back(extent_of(var));
-      points *= program_.at_hints(extent_of(var));
-    }
-    // Columns of one row after another; a reduction whose rows lie together is well as it is, when there are enough.
-    if (kept >= 4096) return;
-    if (!totals_pay(id, sum, walks, points, kept * reduced * dtype_bytes(sum.dtype))) return;
-    spread.flexible = false;
-    spread.finish = g.members;
-    spread.across[id] = walks;
-    g = std::move(spread);
-  }
-  // A sum over one long line becomes a sum over pieces of it.
-  void split_line(TensorId id) {
-    std::vector<ExprId> reductions;
-    ExprPool& pool = program_.pool();
-    collect_reductions(pool, program_[id].body, reductions);
-    if (reductions.size() != 1 || program_.elements_at_hints(id) > 1) return;
-    const Expr sum = pool[reductions[0]];
-    if (sum.kind != ExprKind::reduce || sum.vars.size() != 1 || !sum.vars[0].is_symbol()) return;
-    const std::optional<int64_t> extent = extent_of(sum.vars[0]).constant();
-    if (!extent || *extent < spread_limit || sum.reduce == ReduceOp::argmin || sum.reduce == ReduceOp::argmax) return;
-    int64_t piece = 8192;
-    while (piece >= 256 && *extent % piece) --piece;
-    if (piece < 256) return;
-    const Sym high = pool.fresh(*extent / piece), low = pool.fresh(piece);
-    const ExprId body = pool.rewrite(sum.args[0], {{sum.vars[0].symbol_name(), high * Sym(piece) + low}});
-    program_[id].body =
-        replace_exprs(pool, program_[id].body, {{reductions[0], pool.reduce(sum.reduce, {high, low}, body)}});
-  }
-  // The last variable that the tensor keeps walks the elements of its largest operand one by one.
-  bool walks_rows(TensorId id, const Expr& sum) {
-    std::vector<ExprId> loads;
-    collect_loads(program_.pool(), sum.args[0], loads);
-    int64_t most = 0;
-    bool rows = false;
-    for (ExprId load : loads) {
-      const Expr& expr = program_.pool()[load];
-      const LoopTensor& tensor = loops_[expr.tensor];
-      const int64_t elements = program_.elements_at_hints(expr.tensor);
-      if (elements <= most || tensor.sizes.empty()) continue;
-      most = elements;
-      std::string name;
-      rows = is_index_symbol(program_.pool(), expr.args.back(), &name);
-      const std::vector<int> own = real_dims(program_, id);
-      rows = rows && !own.empty() && program_[id].vars[static_cast<size_t>(own.back())].symbol_name() == name;
-      // As it lies in memory.
-      if (tensor.strides.size() == tensor.sizes.size()) rows = rows && tensor.strides.back() == Sym(1);
-    }
-    return rows;
   }
 
   // Two maps over different spaces that share their leading variables: worth a row in scratch where nobody else reads

@@ -41,16 +41,6 @@ const std::vector<int> channels_last = {0, 2, 3, 1};
 
 }  // namespace
 
-std::optional<Sym> address(const ExprPool& pool, const Place& place, const std::vector<ExprId>& index) {
-  Sym sum = place.offset;
-  for (size_t d = 0; d < index.size(); ++d) {
-    std::optional<Sym> sym = pool.as_index(index[d]);
-    if (!sym) return std::nullopt;
-    sum += *sym * place.strides[d];
-  }
-  return sum;
-}
-
 void choose_places(Program& program, Schedule& schedule) {
   const Loops& loops = program.loops;
   schedule.places.resize(loops.tensors.size());

@@ -63,11 +63,12 @@ class Shaper {
       collect_loads(pool_, value, loads);
       for (ExprId load : loads) {
         if (!seen.insert(load.index).second) continue;
-        if (auto a = address(pool_, schedule_.place(pool_[load].tensor), pool_[load].args)) out.push_back({*a, false});
+        if (auto a = element_address(pool_, schedule_.place(pool_[load].tensor), pool_[load].args))
+          out.push_back({*a, false});
       }
     });
     for (const StoreTo& store : phase.stores)
-      if (auto a = address(pool_, schedule_.place(store.tensor), store.index)) out.push_back({*a, true});
+      if (auto a = element_address(pool_, schedule_.place(store.tensor), store.index)) out.push_back({*a, true});
   }
   std::vector<Access> all_accesses() const {
     std::vector<Access> all;
@@ -276,7 +277,7 @@ class Shaper {
   void order_by_stores(SymList& vars) {
     if (nest_.phases.empty() || nest_.phases[0].stores.empty()) return;
     const StoreTo& store = nest_.phases[0].stores[0];
-    auto a = address(pool_, schedule_.place(store.tensor), store.index);
+    auto a = element_address(pool_, schedule_.place(store.tensor), store.index);
     if (!a) return;
     std::stable_sort(vars.begin(), vars.end(),
                      [&](const Sym& x, const Sym& y) { return stride_at_hints(*a, x) > stride_at_hints(*a, y); });

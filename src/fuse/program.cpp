@@ -204,4 +204,11 @@ bool is_index_symbol(const ExprPool& pool, ExprId id, std::string* name) {
   return true;
 }
 
+std::vector<int> real_dims(const Program& program, TensorId id) {
+  std::vector<int> dims;
+  for (int v = 0; v < static_cast<int>(program[id].vars.size()); ++v)
+    if (program.extent(id, v) != Sym(1)) dims.push_back(v);
+  return dims;
+}
+
 }  // namespace toroid::fuse

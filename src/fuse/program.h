@@ -126,6 +126,8 @@ ExprId replace_exprs(ExprPool& pool, ExprId id, const std::map<ExprId, ExprId>& 
 // Scalar work of one evaluation: 1 an operation, 10 a transcendental, 20 a division by a variable integer.
 int64_t expression_cost(const ExprPool& pool, ExprId id);
 bool is_index_symbol(const ExprPool& pool, ExprId id, std::string* name = nullptr);
+// A tensor's variables of more than one value.
+std::vector<int> real_dims(const Program& program, TensorId id);
 
 // inverse.cpp: the reader's variables as functions of the producer's, when each element of the reader reads one of the
 // producer and the other way round.
@@ -149,7 +151,5 @@ std::optional<Kernel> match_template(Program& program, Schedule& schedule, const
 int64_t across_blocks(int64_t points, int64_t bytes);
 // nest.cpp
 Kernel build_nest(Program& program, Schedule& schedule, const Group& group);
-// layout.cpp: element address of a load or store at these indices, when they are all index expressions.
-std::optional<Sym> address(const ExprPool& pool, const Place& place, const std::vector<ExprId>& index);
 
 }  // namespace toroid::fuse

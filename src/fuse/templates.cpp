@@ -121,8 +121,8 @@ class TemplateBuilder {
     all.insert(all.end(), k_vars.begin(), k_vars.end());
 
     Expr a = pool_[factors.a], b = pool_[factors.b];
-    auto address_a = address(pool_, schedule_.place(a.tensor), a.args);
-    auto address_b = address(pool_, schedule_.place(b.tensor), b.args);
+    auto address_a = element_address(pool_, schedule_.place(a.tensor), a.args);
+    auto address_b = element_address(pool_, schedule_.place(b.tensor), b.args);
     const DType dtype = loops_[a.tensor].dtype;
     if (loops_[b.tensor].dtype != dtype || (dtype != DType::f32 && dtype != DType::bf16)) return false;
     auto strides_a = address_a ? strides_of(*address_a, all) : std::nullopt;

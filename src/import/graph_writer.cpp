@@ -335,7 +335,7 @@ Result<std::vector<Handle>> GraphWriter::call_view(const Schema& schema, const s
     tensor.type = types[i];
     tensor.storage_offset =
         i < notes.size() && notes[i].storage_offset ? *notes[i].storage_offset : at(viewed).storage_offset;
-    if (inside) settles(tensor.storage_offset, at(viewed).storage_offset + *inside);
+    if (inside) settle(tensor.storage_offset, at(viewed).storage_offset + *inside);
     meet(tensor.storage_offset);
     tensor.name = graph_[values[i]].name;
     tensor.where = where;

@@ -139,8 +139,8 @@ class GraphWriter {
   // Whether the results of an op that is marked as a view share the argument's memory.
   bool aliases(const std::string& op, const std::vector<Arg>& args, const TensorType& viewed,
                const TensorType& result) const;
-  // Whether `claimed` is the name of a size that depends on data, met for the first time: it is `computed` from now on.
-  bool settles(const Sym& claimed, const Sym& computed);
+  // Where `claimed` is the name of a size that depends on data, met for the first time: it is `computed` from now on.
+  void settle(const Sym& claimed, const Sym& computed);
   void drop_last_node();
   // Puts `value` into the tensor: into its storage, or scattered into what it views.
   Status write(Handle target, ValueId value, const Where& where);

@@ -68,7 +68,7 @@ Result<TensorType> GraphWriter::agree(const Node& node, size_t index, TensorType
   for (size_t i = 0; i < computed.sizes.size(); ++i) {
     Agreement same = compare(computed.sizes[i], claimed.sizes[i], hints_);
     if (same == Agreement::no) return differ("sizes");
-    if (same == Agreement::unknown) settles(claimed.sizes[i], computed.sizes[i]);
+    if (same == Agreement::unknown) settle(claimed.sizes[i], computed.sizes[i]);
     // The archive's expression has used what the export knew, so it is kept.
     if (same == Agreement::unknown) computed.sizes[i] = claimed.sizes[i];
     empty |= computed.sizes[i] == Sym(0);

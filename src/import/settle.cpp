@@ -1,18 +1,17 @@
 // Sizes that depend on data have names of their own in a program: `x[:n.item()]` has u1 rows, and no call says what u1
-// is. Our rules know it as an expression over what the program reads (min(u0, 10)). GraphWriter::settles() notes the
+// is. Our rules know it as an expression over what the program reads (min(u0, 10)). GraphWriter::settle() notes the
 // expression where the name comes up first, and settle_symbols() puts it in the name's place at the end.
 #include "base/check.h"
 #include "import/graph_writer.h"
+#include "ops/unknown.h"
 
 namespace toroid {
 
-bool GraphWriter::settles(const Sym& claimed, const Sym& computed) {
-  if (!claimed.is_symbol() || met_.contains(claimed.symbol_name())) return false;
+void GraphWriter::settle(const Sym& claimed, const Sym& computed) {
+  if (!claimed.is_symbol() || met_.contains(claimed.symbol_name())) return;
   const SymbolInfo* info = graph_.find_symbol(claimed.symbol_name());
-  if (!info || !info->unbacked || depends_on(computed, "?") || depends_on(computed, claimed.symbol_name()))
-    return false;
+  if (!info || !info->unbacked || depends_on(computed, "?") || depends_on(computed, claimed.symbol_name())) return;
   settled_[claimed.symbol_name()] = substitute(computed, settled_);
-  return true;
 }
 
 Result<std::vector<Handle>> GraphWriter::call_tensor_split(const std::vector<Arg>& args,
@@ -25,18 +24,14 @@ Result<std::vector<Handle>> GraphWriter::call_tensor_split(const std::vector<Arg
   }
   std::vector<Arg> bounds = {None{}};
   for (int64_t i = 0; i < type(*places).sizes[0].value(); ++i) {
-    SymbolInfo info;
-    info.low = INT64_MIN, info.high = INT64_MAX, info.unbacked = true;
-    for (int n = 0; info.name.empty(); ++n)
-      if (!graph_.find_symbol(format("u_split{}", n))) info.name = format("u_split{}", n);
-    graph_.symbols.push_back(info);
+    const Sym bound = add_unbacked_symbol(graph_.symbols, "u_split", INT64_MIN, INT64_MAX);
     TD_TRY(std::vector<Handle> place, call("aten.select.int", {*places, Sym(0), Sym(i)}, {}, where));
-    ResultNote read{.name = info.name + "_value", .symbol = info.name};
+    ResultNote read{.name = bound.symbol_name() + "_value", .symbol = bound.symbol_name()};
     read.type = TensorType{.dtype = type(place[0]).dtype};
     read.claimed = false;
     TD_TRY([[maybe_unused]] std::vector<Handle> value,
            call("aten._local_scalar_dense.default", {place[0]}, {read}, where));
-    bounds.emplace_back(Sym::symbol(info.name, info.low, info.high));
+    bounds.emplace_back(bound);
   }
   bounds.emplace_back(None{});
   std::vector<Handle> parts;

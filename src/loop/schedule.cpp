@@ -4,11 +4,29 @@
 #include <algorithm>
 #include <set>
 
+#include "base/check.h"
+
 namespace toroid {
 
 BufferId Schedule::add(Buffer buffer) {
   buffers.push_back(std::move(buffer));
   return BufferId{static_cast<int32_t>(buffers.size()) - 1};
+}
+
+std::optional<Sym> element_address(const ExprPool& pool, const Place& place, const std::vector<ExprId>& index) {
+  Sym sum = place.offset;
+  for (size_t d = 0; d < index.size(); ++d) {
+    std::optional<Sym> sym = pool.as_index(index[d]);
+    if (!sym) return std::nullopt;
+    sum += *sym * place.strides[d];
+  }
+  return sum;
+}
+
+Sym store_address(const Schedule& schedule, const StoreTo& store) {
+  const std::optional<Sym> at = element_address(schedule.loops.pool, schedule.place(store.tensor), store.index);
+  TD_CHECK(at.has_value(), "a store at a computed index");
+  return *at;
 }
 
 // The kernel that writes a tensor; -1 where none does.

@@ -237,6 +237,11 @@ struct Plan {
   int64_t bytes_moved = 0;         // at the hints
 };
 
+// The element of its buffer that a load or store at these indices meets, when they are all index expressions; a store's
+// always are.
+std::optional<Sym> element_address(const ExprPool& pool, const Place& place, const std::vector<ExprId>& index);
+Sym store_address(const Schedule& schedule, const StoreTo& store);
+
 // Fills streams and operations from the schedule: a copy runs on the stream of the device that it goes to, or comes
 // from when it goes to the CPU.
 void list_operations(Plan& plan);

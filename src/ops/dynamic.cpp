@@ -10,19 +10,23 @@
 namespace toroid {
 
 Sym unknown_size() { return Sym::symbol("?", 0, sym_infinity); }
+
+Sym add_unbacked_symbol(std::vector<SymbolInfo>& symbols, const std::string& prefix, int64_t low, int64_t high) {
+  SymbolInfo info{.low = low, .high = high, .unbacked = true};
+  for (int n = 0; info.name.empty(); ++n) {
+    std::string name = format("{}{}", prefix, n);
+    if (std::ranges::find(symbols, name, &SymbolInfo::name) == symbols.end()) info.name = std::move(name);
+  }
+  symbols.push_back(info);
+  return Sym::symbol(info.name, low, high);
+}
+
 void settle_unknown(Graph& graph, std::vector<TensorType>& types) {
   auto unknown = [](const Sym& sym) { return depends_on(sym, "?"); };
   std::optional<Sym> symbol;
   for (TensorType& type : types) {
     if (std::ranges::none_of(type.sizes, unknown) && std::ranges::none_of(type.strides, unknown)) continue;
-    if (!symbol) {
-      SymbolInfo info;
-      info.unbacked = true;
-      for (int n = 0; info.name.empty(); ++n)
-        if (!graph.find_symbol(format("u{}", n))) info.name = format("u{}", n);
-      symbol = Sym::symbol(info.name, info.low, info.high);
-      graph.symbols.push_back(std::move(info));
-    }
+    if (!symbol) symbol = add_unbacked_symbol(graph.symbols);
     for (Sym& size : type.sizes) size = substitute(size, {{"?", *symbol}});
     for (Sym& stride : type.strides) stride = substitute(stride, {{"?", *symbol}});
   }

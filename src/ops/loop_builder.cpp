@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "loop/routines.h"
+#include "ops/unknown.h"
 
 namespace toroid {
 namespace {
@@ -517,15 +518,8 @@ Sym LoopBuilder::read_size(const LoopValue& count) {
     if (read.tensor == tensor)
       if (auto known = std::ranges::find(loops_.symbols, read.symbol, &SymbolInfo::name); known->low <= 0)
         return Sym::symbol(known->name, known->low, known->high);
-  SymbolInfo info;
-  for (int n = 0; info.name.empty(); ++n) {
-    const std::string name = format("u{}", n);
-    if (std::ranges::find(loops_.symbols, name, &SymbolInfo::name) == loops_.symbols.end()) info.name = name;
-  }
-  info.unbacked = true;
-  const Sym symbol = Sym::symbol(info.name, info.low, info.high);
-  loops_.symbol_reads.push_back({info.name, tensor});
-  loops_.symbols.push_back(std::move(info));
+  const Sym symbol = add_unbacked_symbol(loops_.symbols);
+  loops_.symbol_reads.push_back({symbol.symbol_name(), tensor});
   return symbol;
 }
 

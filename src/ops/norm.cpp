@@ -284,8 +284,7 @@ void add_batch_norms(OpTable& ops) {
         TensorType stat = contiguous_type(call, x.dtype, {call.flag("training") ? x.sizes[1] : Sym(0)});
         TensorType new_mean = mean, new_var = call.type("running_var");
         // New statistics are not rounded to the type of the old ones.
-        for (TensorType* type : {&new_mean, &new_var})
-          if (dtype_bytes(type->dtype) < 4) type->dtype = DType::f32;
+        for (TensorType* type : {&new_mean, &new_var}) type->dtype = accumulate_type(type->dtype);
         return std::vector<TensorType>{batch_norm_type(call), stat, stat, new_mean, new_var};
       })
       .lower_many([](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
@@ -295,7 +294,7 @@ void add_batch_norms(OpTable& ops) {
           LoopValue none = b.full({0}, number_expr(b, 0, x.dtype), x.dtype);
           auto wide = [&](const char* name) {
             LoopValue old = call.tensor(name);
-            return b.convert(old, dtype_bytes(old.dtype) < 4 ? DType::f32 : old.dtype);
+            return b.convert(old, accumulate_type(old.dtype));
           };
           return std::vector<LoopValue>{batch_norm_eval(b, call, eps), none, none, wide("running_mean"),
                                         wide("running_var")};
@@ -312,7 +311,7 @@ void add_batch_norms(OpTable& ops) {
         });
         auto blend = [&](const char* name, const LoopValue& fresh) {
           LoopValue old = call.tensor(name);
-          return b.map({old, fresh}, old.sizes, compute, dtype_bytes(old.dtype) < 4 ? DType::f32 : old.dtype,
+          return b.map({old, fresh}, old.sizes, compute, accumulate_type(old.dtype),
                        [p, momentum, compute](const std::vector<ExprId>& v) {
                          return p->add(p->mul(v[0], number_expr(*p, 1 - momentum, compute)),
                                        p->mul(v[1], number_expr(*p, momentum, compute)));

@@ -204,6 +204,7 @@ const OpTable& OpTable::all() {
     add_activation_ops(t);
     add_creation_ops(t);
     add_view_ops(t);
+    add_slice_ops(t);
     add_join_ops(t);
     add_reduction_ops(t);
     add_norm_ops(t);

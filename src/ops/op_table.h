@@ -141,7 +141,8 @@ void add_compare_ops(OpTable& ops);  // comparisons, logic, bits, where, masked_
 void add_activation_ops(OpTable& ops);
 void add_creation_ops(OpTable& ops);
 void add_view_ops(OpTable& ops);
-void add_join_ops(OpTable& ops);  // cat, stack, pad, …
+void add_slice_ops(OpTable& ops);  // slice, select, split, …
+void add_join_ops(OpTable& ops);   // cat, stack, pad, …
 void add_reduction_ops(OpTable& ops);
 void add_norm_ops(OpTable& ops);
 void add_matmul_ops(OpTable& ops);

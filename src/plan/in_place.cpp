@@ -9,17 +9,12 @@ namespace {
 // Element address of a load or store, its loops' variables by their place in the nest.
 std::optional<Sym> address(const Schedule& schedule, TensorId tensor, const std::vector<ExprId>& index,
                            const SymList& vars) {
-  const Place& place = schedule.place(tensor);
-  Sym sum = place.offset;
-  for (size_t d = 0; d < index.size(); ++d) {
-    auto sym = schedule.loops.pool.as_index(index[d]);
-    if (!sym) return std::nullopt;
-    sum += *sym * place.strides[d];
-  }
+  const std::optional<Sym> at = element_address(schedule.loops.pool, schedule.place(tensor), index);
+  if (!at) return std::nullopt;
   std::map<std::string, Sym> names;
   for (size_t v = 0; v < vars.size(); ++v)
     if (vars[v].is_symbol()) names[vars[v].symbol_name()] = Sym::index(format("loop{}", v), extent_of(vars[v]));
-  return substitute(sum, names);
+  return substitute(*at, names);
 }
 
 std::vector<const Expr*> loads_of(const Schedule& schedule, ExprId value, TensorId tensor) {

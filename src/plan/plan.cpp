@@ -26,13 +26,6 @@ struct Life {
   bool meets(const Life& other) const { return first <= other.last && other.first <= last; }
 };
 
-void collect_tensors(const ExprPool& pool, ExprId id, std::set<int32_t>& seen, std::set<TensorId>& tensors) {
-  if (!seen.insert(id.index).second) return;
-  const Expr& expr = pool[id];
-  if (expr.kind == ExprKind::load) tensors.insert(expr.tensor);
-  for (ExprId arg : expr.args) collect_tensors(pool, arg, seen, tensors);
-}
-
 // Lowest free offset among the buffers already placed that are alive at the same time.
 Sym place_known(const std::vector<Life>& lives, Plan& plan) {
   std::vector<size_t> order(lives.size());
@@ -123,13 +116,15 @@ std::map<BufferId, BufferId> write_over(const Schedule& schedule, std::vector<Li
 
 std::set<BufferId> buffers_of(const Schedule& schedule, const Kernel& kernel) {
   const ExprPool& pool = schedule.loops.pool;
-  std::set<int32_t> seen;
+  std::vector<ExprId> values;
   std::set<TensorId> tensors(kernel.writes.begin(), kernel.writes.end());
   std::set<BufferId> buffers;
   for (TensorId id : operands_of(kernel)) tensors.insert(id);
   each_expression(kernel, [&](ExprId value) {
-    if (value) collect_tensors(pool, value, seen, tensors);
+    if (value) values.push_back(value);
   });
+  for (ExprId id : pool.postorder(values))
+    if (pool[id].kind == ExprKind::load) tensors.insert(pool[id].tensor);
   if (auto* nest = std::get_if<LoopKernel>(&kernel.work)) {
     for (const Phase* phase : nest->all_phases())
       for (const StoreTo& store : phase->stores) tensors.insert(store.tensor);

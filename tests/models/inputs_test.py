@@ -12,20 +12,13 @@ import warnings
 import numpy as np
 import torch
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [here, os.path.join(os.path.dirname(here), "python")]
+from functions import Function
 from harness import Wrong, command
 
 warnings.filterwarnings("ignore")
 AUTO = torch.export.Dim.AUTO
-
-
-class Function(torch.nn.Module):
-    def __init__(self, f):
-        super().__init__()
-        self.f = f
-
-    def forward(self, *args):
-        return self.f(*args)
 
 
 def compiled(toroid, folder, f, args, shapes=None):

@@ -449,41 +449,23 @@ ExprEmitter::Value ExprEmitter::emit_op(const Expr& expr) {
 
 void ExprEmitter::fetch(const StoreTo& store) {
   auto fetch_from = [&](TensorId id, const std::vector<ExprId>& index, const char* to_write) {
-    const Place& place = schedule_.place(id);
-    Sym at = place.offset;
-    for (size_t d = 0; d < index.size(); ++d) {
-      auto sym = pool_.as_index(index[d]);
-      if (!sym) return;
-      at += *sym * place.strides[d];
-    }
+    const std::optional<Sym> at = element_address(pool_, schedule_.place(id), index);
+    if (!at || step(*at) != Sym(1)) return;
     const bool moves = std::ranges::any_of(scope_.variables, [&](const auto& variable) {
-      return variable.first != scope_.vector_variable && depends_on(at, variable.first);
+      return variable.first != scope_.vector_variable && depends_on(*at, variable.first);
     });
-    if (moves && step(at) == Sym(1))
-      line(format("__builtin_prefetch({} + {}{});", pointer(id), index_text(at), to_write));
+    if (moves) line(format("__builtin_prefetch({} + {}{});", pointer(id), index_text(*at), to_write));
   };
-  std::set<ExprId> seen;
-  std::function<void(ExprId)> visit = [&](ExprId id) {
-    if (!id || !seen.insert(id).second) return;
-    const Expr& expr = pool_[id];
-    if (expr.kind == ExprKind::load) fetch_from(expr.tensor, expr.args, "");
-    for (ExprId arg : expr.args) visit(arg);
-  };
-  visit(store.value);
+  for (ExprId id : pool_.postorder({store.value}))
+    if (const Expr& expr = pool_[id]; expr.kind == ExprKind::load) fetch_from(expr.tensor, expr.args, "");
   fetch_from(store.tensor, store.index, ", 1");
 }
 
 void ExprEmitter::store(const StoreTo& store) {
   const LoopTensor& tensor = loops_[store.tensor];
-  const Place& place = schedule_.place(store.tensor);
   Value value = emit(store.value);
   const std::string type = c_type(tensor.dtype), base = pointer(store.tensor);
-  Sym at = place.offset;
-  for (size_t d = 0; d < store.index.size(); ++d) {
-    auto sym = pool_.as_index(store.index[d]);
-    TD_CHECK(sym.has_value(), "a store at a computed index");
-    at += *sym * place.strides[d];
-  }
+  const Sym at = store_address(schedule_, store);
   const std::string address = format("{} + {}", base, index_text(at));
   if (scope_.vector_variable.empty()) {
     if (store.into) value.text = combine_text(*store.into, format("load1_{}({})", type, address), value.text);

@@ -137,10 +137,7 @@ class TemplateText {
     if (work.score) {
       spec.modify_score = [this, &work](const std::string& acc, const std::vector<std::string>& index,
                                         const std::string& count) {
-        const char* names[] = {"b0", "h0", "m0", "t0"};
-        EmitScope scope;
-        for (size_t i = 0; i < 4; ++i) scope.variables[names[i]] = index[i];
-        scope.vector_variable = "t0";
+        EmitScope scope = scope_at({"b0", "h0", "m0", "t0"}, index, "t0");
         scope.count = count;
         scope.locals[0] = {acc, true, DType::f32};
         ExprEmitter emitter(schedule_.loops, schedule_, params_, std::move(scope), &temporaries_);
@@ -176,25 +173,28 @@ class TemplateText {
   }
   // Whether so many results are, as far as is known, more than a core's cache holds.
   static bool far(const Sym& elements) { return !elements.is_constant() || elements.value() >= (1 << 17); }
+  // The variables `names` are `index`; vectors begin at multiples of `run` (0: anywhere).
+  static EmitScope scope_at(const std::vector<std::string>& names, const std::vector<std::string>& index,
+                            const std::string& vector, int64_t run = 0) {
+    EmitScope scope;
+    for (size_t i = 0; i < names.size() && i < index.size(); ++i) scope.variables[names[i]] = index[i];
+    scope.vector_variable = vector;
+    scope.run = run;
+    return scope;
+  }
   Fetch fetch(std::vector<std::string> names, std::string vector, std::span<const StoreTo> stores, int64_t run = 0) {
     return [=, this](const std::vector<std::string>& index) {
-      EmitScope scope;
-      for (size_t i = 0; i < names.size() && i < index.size(); ++i) scope.variables[names[i]] = index[i];
-      scope.vector_variable = vector;
-      scope.run = run;
+      EmitScope scope = scope_at(names, index, vector, run);
       ExprEmitter emitter(schedule_.loops, schedule_, params_, std::move(scope), &temporaries_);
       for (const StoreTo& store : stores) emitter.fetch(store);
       return emitter.take();
     };
   }
-  // Stores of `accumulators` sums; vectors begin at multiples of `run` (0: anywhere).
+  // Stores of `accumulators` sums.
   Epilogue epilogue(std::vector<std::string> names, std::string vector, std::span<const StoreTo> stores,
                     size_t accumulators = 1, int64_t run = 0) {
     return [=, this](const std::string& acc, const std::vector<std::string>& index, const std::string& count) {
-      EmitScope scope;
-      for (size_t i = 0; i < names.size() && i < index.size(); ++i) scope.variables[names[i]] = index[i];
-      scope.vector_variable = vector;
-      scope.run = run;
+      EmitScope scope = scope_at(names, index, vector, run);
       scope.count = count;
       scope.locals[0] = {acc, true, DType::f32};
       for (size_t j = 1; j < accumulators; ++j)

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/text.h"
+#include "emit/cpu/transposed.h"
 
 namespace toroid::emit {
 namespace {
@@ -74,7 +75,7 @@ class Matmul {
   KernelText with_functions(const std::string& body, const std::string& panels) {
     std::string text = tile_.helpers();
     if (!direct_) text += finish_function();
-    if (spec_.b_layout == BLayout::transposed) text += pack_function();
+    if (spec_.b_layout == BLayout::transposed) text += pack_function(tile_, panel_, column("x"));
     for (const auto& [key, function] : functions_) text += function;
     return described(text + body, panels);
   }
@@ -334,106 +335,11 @@ const i64 n = n0 + x;
     return out + "}\n}\n";
   }
 
-  // The loop over whole vectors of words, or the masked rest of it.
-  std::string words_loop(bool tail) const {
-    return tail ? "if (w < words) {\n" : format("i64 w = 0;\nfor (; w + {0} <= words; w += {0}) {{\n", lanes_);
-  }
-
-  // Rows of [n][k] (cols of them, beyond that the last one again) as a panel of words [k][64].
-  std::string pack_function() const {
-    std::string out;
-    append(out,
-           "static __attribute__((noinline)) void {0}_pack(const {1}* b, i64 ldb, i64 cols, i64 k, i64 group, f32* o) "
-           "{{\n(void)group;\n",
-           name_, tile_.element());
-    append(out, "const i64 words = {};\nfor (i64 x = 0; x < cols; x += {}) {{\n", tile_.pairs() ? "k / 2" : "k",
-           lanes_);
-    append(out, "f32* const to = o + {};\n", column("x"));
-    for (int i = 0; i < lanes_; ++i)
-      append(out, "const {0}* r{1} = b + (x + {1} < cols ? x + {1} : cols - 1) * ldb;\n", tile_.element(), i);
-    for (bool tail : {false, true}) {
-      out += words_loop(tail);
-      for (int i = 0; i < lanes_; ++i)
-        append(out, "vf32 x{0} = load_f32((const f32*)(r{0} + {1}w){2});\n", i, tile_.pairs() ? "2 * " : "",
-               tail ? ", words - w" : "");
-      out += transpose_rows("x", lanes_);
-      for (int i = 0; i < lanes_; ++i)
-        append(out, "{0}store_f32(to + (w + {1}) * {2}, x{1});\n", tail ? format("if (w + {} < words) ", i) : "", i,
-               panel_);
-      out += "}\n";
-    }
-    out += "}\n";
-    if (tile_.pairs()) {
-      append(out,
-             "if (k & 1) for (i64 x = 0; x < 64; ++x) o[{1} + words * {2}] = {0}_pair(b[(x < cols ? "
-             "x : cols - 1) * ldb + "
-             "k - 1], 0);\n",
-             name_, column("x"), panel_);
-    }
-    return out + "}\n";
-  }
-
-  // `rows` x (lanes / rows) dot products along k into t[i * 64 + x].
-  std::string dot_function(int rows) {
+  // Names the function of `rows` x (lanes / rows) dot products, emitting it the first time.
+  std::string dot_products(int rows) {
     const std::string function = format("{}_dot{}", name_, rows);
     std::string& out = functions_[function];
-    if (!out.empty()) return function;
-    const int wide = rows == 3 ? 4 : rows, cols = lanes_ / wide;
-    append(out,
-           "static __attribute__((noinline)) void {}(const {}* a, i64 lda, const {}* b, i64 ldb, i64 cols, i64 k, f32* "
-           "t) {{\n",
-           function, tile_.element(), tile_.element());
-    out += tile_.accumulators(wide, cols);
-    for (int i = 0; i < wide; ++i)
-      append(out, "const {}* a{} = a + {} * lda;\n", tile_.element(), i, std::min(i, rows - 1));
-    for (int j = 0; j < cols; ++j)
-      append(out, "const {0}* w{1} = b + ({1} < cols ? {1} : cols - 1) * ldb;\n", tile_.element(), j);
-    const std::string two = tile_.pairs() ? "2 * " : "";
-    append(out, "const i64 words = {};\n", tile_.pairs() ? "k / 2" : "k");
-    auto part = [&](const std::string& mask) {
-      for (int i = 0; i < wide; ++i) append(out, "vf32 x{0} = load_f32((const f32*)(a{0} + {1}w){2});\n", i, two, mask);
-      for (int j = 0; j < cols; ++j) {
-        append(out, "{{ vf32 y = load_f32((const f32*)(w{} + {}w){});\n", j, two, mask);
-        if (wide > 1) out += tile_.pin({"y"});
-        for (int i = 0; i < wide; ++i)
-          out += tile_.pairs() ? format("c{0}_{1} = {2}_dot(c{0}_{1}, x{0}, y);\n", i, j, name_)
-                               : format("c{0}_{1} = mad(x{0}, y, c{0}_{1});\n", i, j);
-        out += "}\n";
-      }
-      out += "}\n";
-    };
-    if (dots_cut()) {
-      append(out, "alignas(64) f32 totals[{}];\nbool more = false;\ni64 w = 0, stop = {};\n", lanes_ * lanes_,
-             sum_block * lanes_);
-      append(out, "for (; stop < words; stop += {0}) {{\nfor (; w < stop; w += {1}) {{\n", sum_block * lanes_, lanes_);
-      part("");
-      out += "if (more) {\n" + tile_.add_totals(wide, cols, "totals", cols * lanes_) + "}\nmore = true;\n";
-      out += tile_.store_accumulators(wide, cols, "totals", cols * lanes_) + tile_.clear(wide, cols) + "}\n";
-      append(out, "for (; w + {0} <= words; w += {0}) {{\n", lanes_);
-    } else {
-      out += words_loop(false);
-    }
-    part("");
-    out += words_loop(true);
-    part(", words - w");
-    if (dots_cut()) out += "if (more) {\n" + tile_.add_totals(wide, cols, "totals", cols * lanes_) + "}\n";
-    std::vector<std::string> names;
-    for (int i = 0; i < wide; ++i)
-      for (int j = 0; j < cols; ++j) names.push_back(format("c{}_{}", i, j));
-    out += sum_lanes(names, lanes_);
-    if (tile_.pairs()) {
-      // The odd last element, as f32.
-      out += "if (k & 1) {\n";
-      append(out, "f32 extra[{}];\n", lanes_);
-      for (int i = 0; i < wide; ++i)
-        for (int j = 0; j < cols; ++j)
-          append(out, "extra[{0}] = {1}_pair(0, a{2}[k - 1]) * {1}_pair(0, w{3}[k - 1]);\n", i * cols + j, name_, i, j);
-      append(out, "{0} = {0} + load_f32(extra);\n}}\n", names[0]);
-    }
-    if (wide == 1) return out += format("store_f32(t, {});\n}}\n", names[0]), function;
-    append(out, "f32 r[{}];\nstore_f32(r, {});\n", lanes_, names[0]);
-    append(out, "for (i64 i = 0; i < {}; ++i) for (i64 j = 0; j < {}; ++j) t[i * 64 + j] = r[i * {} + j];\n}}\n", rows,
-           cols, cols);
+    if (out.empty()) out = dot_function(tile_, function, rows, dots_cut());
     return function;
   }
 
@@ -542,7 +448,7 @@ const i64 n = n0 + x;
       const int wide = rows == 3 ? 4 : rows, cols = lanes_ / wide;
       return format(
           "for (i64 x = 0; x < cols; x += {}) {}(a + m0 * lda, lda, b + (n0 + x) * ldb, ldb, cols - x, K, t + x);\n",
-          cols, dot_function(rows));
+          cols, dot_products(rows));
     };
     if (only_dots()) {
       out += rows_case(static_cast<int>(block_rows_));

@@ -15,21 +15,7 @@ void unguarded_loads(const ExprPool& pool, ExprId id, std::set<ExprId>& seen, st
   for (size_t a = 0; a < (choice ? 1 : expr.args.size()); ++a) unguarded_loads(pool, expr.args[a], seen, loads);
 }
 
-std::optional<Sym> address_of(const Schedule& schedule, const Place& place, const std::vector<ExprId>& index) {
-  Sym at = place.offset;
-  for (size_t d = 0; d < index.size(); ++d) {
-    auto sym = schedule.loops.pool.as_index(index[d]);
-    if (!sym) return std::nullopt;
-    at += *sym * place.strides[d];
-  }
-  return at;
-}
-
 }  // namespace
-
-Sym store_address(const Schedule& schedule, const StoreTo& store) {
-  return address_of(schedule, schedule.place(store.tensor), store.index).value();
-}
 
 TurnedLoads find_turned(const Schedule& schedule, const LoopKernel& nest, int lanes,
                         const std::function<int64_t(const Sym&)>& at_hints) {
@@ -55,7 +41,7 @@ TurnedLoads find_turned(const Schedule& schedule, const LoopKernel& nest, int la
     for (ExprId load : loads) {
       const Expr& expr = pool[load];
       if (schedule.loops[expr.tensor].dtype != DType::f32) continue;
-      auto at = address_of(schedule, schedule.place(expr.tensor), expr.args);
+      auto at = element_address(pool, schedule.place(expr.tensor), expr.args);
       if (!at) continue;
       auto strides = linear_in(*at, vector.symbol_name()), walks = linear_in(*at, other.symbol_name());
       if (!strides || !walks || walks->coefficient != Sym(1)) continue;

@@ -19,7 +19,4 @@ struct TurnedLoads {
 TurnedLoads find_turned(const Schedule& schedule, const LoopKernel& nest, int lanes,
                         const std::function<int64_t(const Sym&)>& at_hints);
 
-// Where a store goes, as a Sym over the kernel's variables.
-Sym store_address(const Schedule& schedule, const StoreTo& store);
-
 }  // namespace toroid::emit

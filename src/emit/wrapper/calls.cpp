@@ -2,6 +2,7 @@
 #include "emit/wrapper/calls.h"
 
 #include "base/check.h"
+#include "emit/wrapper/signature.h"
 
 namespace toroid::emit {
 namespace {
@@ -90,9 +91,7 @@ class CallText {
  private:
   void line(std::string_view text) const { context_.line(text); }
   std::string pointer(BufferId id) const { return context_.pointer(id); }
-  static std::string c(const Sym& sym) {
-    return to_c(sym, [](const std::string& name) { return name; });
-  }
+  static std::string c(const Sym& sym) { return c_text(sym); }
   // The programs work behind what is carried.
   void program(size_t body, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs) const {
     Sym carried = 0;

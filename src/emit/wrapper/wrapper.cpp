@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "emit/wrapper/calls.h"
+#include "emit/wrapper/signature.h"
 #include "loop/random_state.h"
 
 namespace toroid::emit {
@@ -26,25 +27,6 @@ static inline i64 min(i64 a, i64 b) { return b < a ? b : a; }
 static inline i64 max(i64 a, i64 b) { return a < b ? b : a; }
 )";
 
-std::string c_string(std::string_view text) {
-  std::string out = "\"";
-  for (char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (c == '\n')
-      out += "\\n";
-    else if (static_cast<unsigned char>(c) < 0x20)
-      append(out, "\\{:03o}", static_cast<unsigned>(c));
-    else
-      out += c;
-  }
-  return out + "\"";
-}
-
-std::string range_text(int64_t low, int64_t high) {
-  if (high == INT64_MAX) return format("at least {}", low);
-  return low == high ? format("{}", low) : format("{}..{}", low, high);
-}
-
 class Wrapper {
  public:
   Wrapper(const Plan& plan, const std::vector<KernelSource>& kernels, const WrapperOptions& options,
@@ -55,24 +37,16 @@ class Wrapper {
         kernels_(kernels),
         options_(options),
         prefix_(std::move(prefix)),
-        next_mark_(first_mark) {
-    for (const SymbolRead& read : loops_.symbol_reads) read_symbols_.insert(read.symbol);
-    for (size_t i = 0; i < loops_.symbols.size(); ++i) symbol_index_[loops_.symbols[i].name] = i;
-    for (size_t i = 0; i < loops_.inputs.size(); ++i)
-      if (loops_.inputs[i].kind != GraphInput::Kind::constant) slots_.push_back(i);
-    for (size_t o = 0; o < loops_.outputs.size(); ++o) {
-      const LoopOutput& output = loops_.outputs[o];
-      if (output.target.mutates == GraphOutput::Mutates::nothing && output.target.kind != GraphOutput::Kind::constant)
-        results_.push_back(o);
-    }
-  }
+        next_mark_(first_mark),
+        signature_(plan.schedule.loops) {}
 
   Result<std::string> text() {
     out_ = std::string(head) + abi_text + helpers + "\n";
     declare_kernels();
     line(format("static TdFunction plugin_functions[{}];", plugin_ops_.size() + 1));
     for (const Device& device : plan_.streams) declare_device(device);
-    TD_CHECK_OK(check_function());
+    TD_TRY(const std::string check, check_function(signature_));
+    out_ += check;
     TD_CHECK_OK(run_function());
     model();
     return std::move(out_);
@@ -93,12 +67,6 @@ class Wrapper {
         line(format("extern \"C\" void {}(char* const* p, const i64* s, i64 begin, i64 end);", source.symbol));
       }
     });
-  }
-  // A symbol in it is read from a tensor while the model runs.
-  bool is_read(const Sym& sym) const {
-    std::set<std::string> names;
-    collect_symbols(sym, names);
-    return std::ranges::any_of(names, [&](const std::string& name) { return read_symbols_.contains(name); });
   }
   static bool is_host(const Device& device) { return device == Device{}; }
   // Ends the names of what belongs to a device: nothing for the CPU, `_fake`, `_fake_1`.
@@ -122,11 +90,7 @@ class Wrapper {
                d));
     line(format("extern \"C\" int32_t {}_wait(void* host, i64 stream, i64 awaited);", d));
   }
-  std::string c(const Sym& sym) const {
-    return to_c(sym, [](const std::string& name) { return name; });
-  }
-  // Tensor of an input slot, invalid for an integer.
-  TensorId tensor_of(size_t slot) const { return loops_.input_tensors[slots_[slot]]; }
+  static std::string c(const Sym& sym) { return c_text(sym); }
 
   std::string symbol_lines() const {
     std::string text;
@@ -134,144 +98,6 @@ class Wrapper {
       if (!loops_.symbols[i].unbacked)
         append(text, "  const i64 {} = symbols[{}]; (void){};\n", loops_.symbols[i].name, i, loops_.symbols[i].name);
     return text;
-  }
-
-  // Sizes of the inputs: bare symbols first, then those that one linear expression solves, then everything is compared.
-  Status check_function() {
-    line("\nstatic int32_t check_inputs(const TdView* in, int64_t* symbols, int64_t* shapes, TdError* e) {");
-    for (size_t i = 0; i < slots_.size(); ++i) {
-      const TensorId id = tensor_of(i);
-      const std::string name = c_string(loops_.inputs[slots_[i]].name);
-      const TensorType type = id ? outer_type(loops_[id]) : TensorType{DType::i64, {}, {}, {}};
-      const DType dtype = type.dtype;
-      const size_t rank = type.sizes.size();
-      line(format("  if (int32_t bad = td_check_input(&in[{}], {}, {}, {}, {}, e)) return bad;", i, i, name,
-                  static_cast<int>(dtype), rank));
-    }
-    std::set<std::string> solved;
-    auto define = [&](const std::string& symbol, const std::string& value) {
-      line(format("  const i64 {} = {};", symbol, value));
-      line(format("  symbols[{}] = {};", symbol_index_.at(symbol), symbol));
-      solved.insert(symbol);
-    };
-    struct Dim {
-      size_t slot, dim;
-      Sym size;
-    };
-    std::vector<Dim> dims;
-    for (size_t i = 0; i < slots_.size(); ++i) {
-      const TensorId id = tensor_of(i);
-      if (!id) {
-        const Sym& symbol = loops_.inputs[slots_[i]].symbol;
-        if (symbol.is_symbol() && !solved.contains(symbol.symbol_name()))
-          define(symbol.symbol_name(), format("*(const i64*)in[{}].data", i));
-        continue;
-      }
-      const SymList sizes = outer_type(loops_[id]).sizes;
-      for (size_t d = 0; d < sizes.size(); ++d) dims.push_back({i, d, sizes[d]});
-    }
-    for (const Dim& dim : dims)
-      if (dim.size.is_symbol() && !solved.contains(dim.size.symbol_name()))
-        define(dim.size.symbol_name(), format("in[{}].sizes[{}]", dim.slot, dim.dim));
-    // size == coefficient * symbol + rest, for a symbol that stands in no input alone.
-    for (bool progress = true; progress;) {
-      progress = false;
-      for (const Dim& dim : dims) {
-        std::set<std::string> names;
-        collect_symbols(dim.size, names);
-        std::string unknown;
-        int unknowns = 0;
-        for (const std::string& name : names)
-          if (!solved.contains(name)) unknown = name, ++unknowns;
-        if (unknowns != 1) continue;
-        auto linear = linear_in(dim.size, unknown);
-        if (!linear || !linear->coefficient.is_constant() || linear->coefficient.value() == 0) continue;
-        define(unknown, format("floordiv(in[{}].sizes[{}] - {}, {})", dim.slot, dim.dim, c(linear->rest),
-                               c(linear->coefficient)));
-        progress = true;
-      }
-    }
-    for (const SymbolInfo& symbol : loops_.symbols) {
-      if (symbol.unbacked) {
-        line(format("  symbols[{}] = -1;", symbol_index_.at(symbol.name)));
-        continue;
-      }
-      if (!solved.contains(symbol.name))
-        return fail(Kind::unsupported, "size `{}` does not follow from the sizes of the inputs", symbol.name);
-    }
-    for (const Dim& dim : dims) {
-      const std::string name = c_string(loops_.inputs[slots_[dim.slot]].name);
-      if (dim.size.is_symbol()) {
-        const SymbolInfo& symbol = loops_.symbols[symbol_index_.at(dim.size.symbol_name())];
-        std::string test = format("{} != in[{}].sizes[{}]", symbol.name, dim.slot, dim.dim);
-        // The symbol may come from another input: then that must agree.
-        line(format("  if ({}) return td_bad_number(e, {}, {}, {}, in[{}].sizes[{}], {}, {});", test, dim.slot, name,
-                    dim.dim, dim.slot, dim.dim, c_string(symbol.name), symbol.name));
-        std::string limits;
-        if (symbol.low > 0) limits = format("{} < {}", symbol.name, symbol.low);
-        if (symbol.high != INT64_MAX)
-          limits += format("{}{} > {}", limits.empty() ? "" : " || ", symbol.name, symbol.high);
-        if (!limits.empty())
-          line(format("  if ({}) return td_bad_size(e, {}, {}, {}, {}, {});", limits, dim.slot, name, dim.dim,
-                      symbol.name, c_string(range_text(symbol.low, symbol.high))));
-      } else if (dim.size.is_constant()) {
-        line(format("  if (in[{}].sizes[{}] != {}) return td_bad_size(e, {}, {}, {}, in[{}].sizes[{}], \"{}\");",
-                    dim.slot, dim.dim, c(dim.size), dim.slot, name, dim.dim, dim.slot, dim.dim, dim.size.value()));
-      } else {
-        line(format("  if (in[{}].sizes[{}] != {}) return td_bad_number(e, {}, {}, {}, in[{}].sizes[{}], {}, {});",
-                    dim.slot, dim.dim, c(dim.size), dim.slot, name, dim.dim, dim.slot, dim.dim,
-                    c_string(to_string(dim.size)), c(dim.size)));
-      }
-    }
-    // Symbols that no input size names alone still have a range.
-    for (const SymbolInfo& symbol : loops_.symbols) {
-      if (symbol.unbacked) continue;
-      std::string limits;
-      if (symbol.low > INT64_MIN) limits = format("{} < {}", symbol.name, symbol.low);
-      if (symbol.high != INT64_MAX)
-        limits += format("{}{} > {}", limits.empty() ? "" : " || ", symbol.name, symbol.high);
-      if (!limits.empty())
-        line(format("  if ({}) return td_fail(e, 1, \"size {} is %ld, must be {}\", {});", limits, symbol.name,
-                    range_text(symbol.low, symbol.high), symbol.name));
-    }
-    for (const Guard& guard : loops_.guards)
-      if (!is_read(guard.condition)) guard_line(guard);
-    line("  if (shapes) {");
-    line("    i64* to = shapes; (void)to;");
-    for (size_t o : results_) {
-      const LoopOutput& output = loops_.outputs[o];
-      for (const Sym& size : outer_sizes(output)) line(format("    *to++ = {};", is_read(size) ? "-1" : c(size)));
-      for (const Sym& stride : outer_strides_of(output))
-        line(format("    *to++ = {};", is_read(stride) ? "-1" : c(stride)));
-    }
-    line("  }\n  return 0;\n}");
-    return {};
-  }
-
-  void guard_line(const Guard& guard) {
-    if (guard.condition == Sym(1)) return;
-    line(format("  if (!({})) return td_fail(e, 4, \"%s\", {});", c(guard.condition),
-                c_string(guard.text.empty() ? "assertion failed: " + to_string(guard.condition) : guard.text)));
-  }
-
-  SymList sizes_of(const LoopOutput& output) const {
-    if (!output.tensor) return {};
-    return output.alias_input >= 0 ? output.sizes : loops_[output.tensor].sizes;
-  }
-  SymList strides_of(const LoopOutput& output) const {
-    if (!output.tensor) return {};
-    const SymList sizes = sizes_of(output);
-    return output.strides.size() == sizes.size() ? output.strides : contiguous_strides(sizes);
-  }
-
-  // As the caller sees them.
-  SymList outer_sizes(const LoopOutput& output) const {
-    SymList sizes = sizes_of(output);
-    if (output.tensor && loops_[output.tensor].pairs) sizes.pop_back();
-    return sizes;
-  }
-  SymList outer_strides_of(const LoopOutput& output) const {
-    return output.tensor ? outer_strides(loops_[output.tensor], strides_of(output)) : SymList{};
   }
 
   std::string pointer(BufferId id) const {
@@ -296,8 +122,8 @@ class Wrapper {
 
   // The input as the kernels want it: at the export's strides, else a copy.
   void input_lines(size_t slot) {
-    const TensorId id = tensor_of(slot);
-    const size_t input = slots_[slot];
+    const TensorId id = signature_.tensor_of(slot);
+    const size_t input = signature_.slots[slot];
     if (!id) return;
     const TensorType tensor = outer_type(loops_[id]);
     Place place = schedule_.place(id);
@@ -347,13 +173,13 @@ class Wrapper {
   // A copy with gaps where the export's tensor has them. Where its elements share memory, others cannot take their
   // place.
   void spread_lines(size_t slot, const TensorType& tensor, const SymList& strides, const std::vector<size_t>& order) {
-    const size_t input = slots_[slot];
+    const size_t input = signature_.slots[slot];
     const std::map<std::string, int64_t> values = hints(loops_);
     int64_t inner = 0;
     for (size_t k = order.size(); k-- > 0;) {
       const int64_t size = evaluate(tensor.sizes[order[k]], values), stride = evaluate(strides[order[k]], values);
       if (size > 1 && stride <= inner) {
-        const std::string name = loops_.inputs[slots_[slot]].name;
+        const std::string name = loops_.inputs[signature_.slots[slot]].name;
         line(format("    return td_fail(e, 1, {});",
                     c_string(format("input {} (`{}`): elements share memory in the export, so its strides must be {}",
                                     slot, name, to_string(strides)))));
@@ -381,7 +207,7 @@ class Wrapper {
     line(format("  i64 symbols[{}];", std::max<size_t>(loops_.symbols.size(), 1)));
     line("  if (int32_t bad = check_inputs(in, symbols, 0, e)) return bad;");
     out_ += symbol_lines();
-    for (size_t i = 0; i < slots_.size(); ++i) input_lines(i);
+    for (size_t i = 0; i < signature_.slots.size(); ++i) input_lines(i);
     for (const Device& device : plan_.streams)
       if (!is_host(device))
         line(format("  char* const weights{0} = td{0}_weights(host, weights, {1}); (void)weights{0};", suffix(device),
@@ -426,20 +252,20 @@ class Wrapper {
   // What can be done once kernel `after` is: checks, outputs, arenas.
   void known_lines(int32_t after) {
     for (const Guard& guard : loops_.guards)
-      if ((!prefix_.empty() || is_read(guard.condition)) && known_after(schedule_, guard.condition) == after)
-        guard_line(guard);
-    for (size_t r = 0; r < results_.size() && prefix_.empty(); ++r) {
-      const LoopOutput& output = loops_.outputs[results_[r]];
+      if ((!prefix_.empty() || signature_.is_read(guard.condition)) && known_after(schedule_, guard.condition) == after)
+        out_ += guard_text(guard);
+    for (size_t r = 0; r < signature_.results.size() && prefix_.empty(); ++r) {
+      const LoopOutput& output = loops_.outputs[signature_.results[r]];
       int32_t known = -1;
-      for (const SymList& list : {sizes_of(output), strides_of(output)})
+      for (const SymList& list : {signature_.sizes_of(output), signature_.strides_of(output)})
         for (const Sym& sym : list) known = std::max(known, known_after(schedule_, sym));
       if (known != after) continue;
-      const SymList sizes = outer_sizes(output), strides = outer_strides_of(output);
-      line(format("  char* y{};", results_[r]));
+      const SymList sizes = signature_.outer_sizes(output), strides = signature_.outer_strides_of(output);
+      line(format("  char* y{};", signature_.results[r]));
       line(format("  {{ const i64 sizes[] = {}, strides[] = {};", list(sizes), list(strides)));
-      line(format("    y{} = (char*)table->output(host, {}, sizes, strides, e); }}", results_[r], r));
-      line(
-          format("  if (!y{}) return e->code ? e->code : td_fail(e, 2, \"no memory for output {}\");", results_[r], r));
+      line(format("    y{} = (char*)table->output(host, {}, sizes, strides, e); }}", signature_.results[r], r));
+      line(format("  if (!y{}) return e->code ? e->code : td_fail(e, 2, \"no memory for output {}\");",
+                  signature_.results[r], r));
     }
     for (const Arena& arena : plan_.arenas) {
       if (arena.after != after) continue;
@@ -600,7 +426,7 @@ class Wrapper {
         if (own) continue;
         // A second name for a tensor that lies elsewhere, or a view of an input: copied in the output's order.
         const bool alias = output.alias_input >= 0;
-        const SymList sizes = sizes_of(output), strides = strides_of(output);
+        const SymList sizes = signature_.sizes_of(output), strides = signature_.strides_of(output);
         const std::string from =
             format("{} + ({}) * {}", pointer(place.buffer), c(alias ? output.offset : place.offset), element);
         copy_lines(from, sizes, alias ? output.strides : place.strides, format("{}y{}", prefix_, o), strides,
@@ -619,7 +445,8 @@ class Wrapper {
         copy_lines(pointer(place.buffer), tensor.sizes, place.strides, to, to_strides, tensor.dtype);
       } else {
         const size_t slot = static_cast<size_t>(
-            std::find(slots_.begin(), slots_.end(), static_cast<size_t>(output.target.input)) - slots_.begin());
+            std::find(signature_.slots.begin(), signature_.slots.end(), static_cast<size_t>(output.target.input)) -
+            signature_.slots.begin());
         if (tensor.pairs) return fail(Kind::unsupported, "an input of complex numbers that is written to");
         copy_lines(pointer(place.buffer), tensor.sizes, place.strides, format("(char*)in[{}].data", slot), {},
                    tensor.dtype, format("in[{}].strides", slot));
@@ -650,19 +477,20 @@ class Wrapper {
 
   void model() {
     line("\nstatic const TdSlot inputs[] = {");
-    for (size_t i = 0; i < slots_.size(); ++i) {
-      const TensorId id = tensor_of(i);
-      const GraphInput& input = loops_.inputs[slots_[i]];
+    for (size_t i = 0; i < signature_.slots.size(); ++i) {
+      const TensorId id = signature_.tensor_of(i);
+      const GraphInput& input = loops_.inputs[signature_.slots[i]];
       const TensorType type = id ? outer_type(loops_[id]) : TensorType{DType::i64, {}, {}, {}};
       line(format("  {{{}, {}, {}, {}, 0, -1}},", c_string(input.name), c_string(to_string(type.sizes)),
                   static_cast<int>(type.dtype), type.sizes.size()));
     }
     line("  {0, 0, 0, 0, 0, -1}};\nstatic const TdSlot outputs[] = {");
-    for (size_t o : results_) {
+    for (size_t o : signature_.results) {
       const LoopOutput& output = loops_.outputs[o];
       const DType dtype = output.tensor ? outer_type(loops_[output.tensor]).dtype : DType::i64;
       line(format("  {{{}, {}, {}, {}, 0, -1}},", c_string(output.target.name),
-                  c_string(to_string(outer_sizes(output))), static_cast<int>(dtype), outer_sizes(output).size()));
+                  c_string(to_string(signature_.outer_sizes(output))), static_cast<int>(dtype),
+                  signature_.outer_sizes(output).size()));
     }
     line("  {0, 0, 0, 0, 0, -1}};\nstatic const TdWeight weights_table[] = {");
     for (const Weight& weight : loops_.weights) {
@@ -684,8 +512,8 @@ class Wrapper {
     line(format("  sizeof(TdModel), TD_ABI_MAJOR, TD_ABI_MINOR, {}, {}, features,", c_string(loops_.name),
                 c_string(options_.target)));
     line(format("  {}, {},", c_string(loops_.in_spec), c_string(loops_.out_spec)));
-    line(format("  {}, {}, {}, {}, inputs, outputs, weights_table, {},", slots_.size(), results_.size(),
-                loops_.weights.size(), loops_.symbols.size(), plan_.weights_bytes));
+    line(format("  {}, {}, {}, {}, inputs, outputs, weights_table, {},", signature_.slots.size(),
+                signature_.results.size(), loops_.weights.size(), loops_.symbols.size(), plan_.weights_bytes));
     line(format("  {},\n  {}, check_inputs, run_model,", c_string(options_.recipes), options_.threads));
     line(format("  {},\n  {}, plugin_ops, plugin_functions}};", c_string(report_json(plan_, kernels_)),
                 plan_.mutated_bytes));
@@ -699,10 +527,7 @@ class Wrapper {
   std::vector<std::string> plugin_ops_;
   std::string prefix_;  // of the names of a program that a call runs
   int next_mark_ = 0;   // the next kernel's number in the report
-  std::set<std::string> read_symbols_;
-  std::map<std::string, size_t> symbol_index_;
-  std::vector<size_t> slots_;    // input slots: positions in loops.inputs
-  std::vector<size_t> results_;  // result slots: positions in loops.outputs
+  const Signature signature_;
   std::string out_;
 };
 
