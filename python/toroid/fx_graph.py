@@ -7,14 +7,18 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import operator
 import re
 from typing import Any, Iterable
 
 import torch
 from torch import fx
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import SymT, symbol_is_type
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from . import _native
 from ._errors import UnsupportedError
@@ -300,6 +304,8 @@ class FxTranslator:
             self._inline(node, *_TRANSPARENT[target.name()])
         elif isinstance(target, torch._ops.HigherOrderOperator) and target.name() in CONTROL_FLOW:
             self._control(node, name)
+        elif name == "higher_order.flex_attention":
+            self._flex_attention(node)
         elif name == "higher_order.out_dtype":
             self._wide_product(node)
         elif name == "higher_order.with_effects":
@@ -541,6 +547,30 @@ class FxTranslator:
         ]
         value = node.meta.get("val")
         self.values[node] = self._results(value, self.builder.call(op_name(op), wide, {}, source, self.claims(value)))
+
+    def _flex_attention(self, node: fx.Node) -> None:
+        """The ops of the plain formula around the user's functions, which PyTorch traces."""
+        formula = importlib.import_module("torch._higher_order_ops.flex_attention").sdpa_dense
+        flat, spec = tree_flatten((node.args, node.kwargs))
+        values = [self._value(leaf) if isinstance(leaf, fx.Node) else leaf for leaf in flat]
+        given = [i for i, value in enumerate(values) if isinstance(flat[i], fx.Node) and not isinstance(value, fx.GraphModule)]
+
+        def call(*leaves: Any) -> Any:
+            filled = [value if isinstance(value, fx.GraphModule) else leaf for leaf, value in zip(flat, values)]
+            for i, leaf in zip(given, leaves):
+                filled[i] = leaf
+            args, kwargs = tree_unflatten(filled, spec)
+            return formula(*args, **kwargs)
+
+        examples = [flat[i].meta["val"] for i in given]
+        mode = next(e.fake_mode for e in examples if isinstance(e, FakeTensor))
+        with mode:
+            traced = make_fx(call, tracing_mode="real")(*examples)
+        for placeholder, i in zip((n for n in traced.graph.nodes if n.op == "placeholder"), given):
+            self.values[placeholder] = values[i]
+        self.run(traced.graph.nodes)
+        output = next(n for n in traced.graph.nodes if n.op == "output")
+        self.values[node] = [self._value(item) for item in output.args[0]]
 
     def _set_autocast(self, dtype: str) -> None:
         """The dtype of the region of torch.autocast that the next calls stand in; empty: in none."""

@@ -125,9 +125,8 @@ Status GraphReader::read_vmap(const std::vector<Json>& nodes, const Where& where
   }
   Status failure;
   for (const Json& node : nodes) {
-    if (is(node, "_add_batch_dim") && std::ranges::any_of(walls_in, [&](const Json& wall) {
-          return result_name(wall) == result_name(node);
-        }))
+    if (is(node, "_add_batch_dim") &&
+        std::ranges::any_of(walls_in, [&](const Json& wall) { return result_name(wall) == result_name(node); }))
       continue;
     each_tensor(node, [&](std::string_view name) {
       if (!failure || !made.emplace(name).second) return;
@@ -137,7 +136,8 @@ Status GraphReader::read_vmap(const std::vector<Json>& nodes, const Where& where
         failure = std::unexpected(value.error());
       } else if (handle) {
         others.push_back(*handle);
-        reader.bind(name, writer.add_input(std::string(name), printable_name(std::string(name)), writer_.type(*handle)));
+        reader.bind(name,
+                    writer.add_input(std::string(name), printable_name(std::string(name)), writer_.type(*handle)));
       }
     });
   }
@@ -168,8 +168,7 @@ Status GraphReader::read_vmap(const std::vector<Json>& nodes, const Where& where
   const SubgraphId program = add_subgraph(std::move(inner));
   TD_TRY(std::vector<Handle> results, writer_.call("higher_order.map_impl", {program, walked, others}, notes, where));
   for (size_t i = 0; i < walls_out.size(); ++i) {
-    TD_TRY(std::vector<Handle> whole,
-           writer_.call("aten.movedim.int", {results[i], Sym(0), Sym(dims[i])}, {}, where));
+    TD_TRY(std::vector<Handle> whole, writer_.call("aten.movedim.int", {results[i], Sym(0), Sym(dims[i])}, {}, where));
     bind(result_name(walls_out[i]), whole[0]);
   }
   return {};

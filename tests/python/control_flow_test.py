@@ -4,6 +4,7 @@ import unittest
 
 import torch
 from torch._higher_order_ops import associative_scan, while_loop
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 import toroid
 from functions import Function
@@ -72,6 +73,20 @@ class ControlFlow(unittest.TestCase):
             return (x @ w).sin() * 2
 
         self.check(lambda x, v, w: region(region(x, v), w), (torch.randn(3, 4), torch.randn(4, 4), torch.randn(4, 4)))
+
+    def test_flex_attention(self):
+        q, k, v = (torch.randn(2, 4, 64, 16) for _ in range(3))
+        bias, slopes = torch.randn(64, 64), torch.rand(4)
+        causal = create_block_mask(lambda b, h, i, j: i >= j, None, None, 64, 64, device="cpu")
+        for f in (
+            lambda q, k, v: flex_attention(q, k, v, score_mod=lambda s, b, h, i, j: s + bias[i, j] + slopes[h] * (j - i)),
+            lambda q, k, v: flex_attention(q, k, v, block_mask=causal),
+            lambda q, k, v: flex_attention(q, k[:, :2], v[:, :2], enable_gqa=True, return_lse=True),
+        ):
+            for dynamic in (False, True):
+                torch._dynamo.reset()
+                native = torch.compile(f, backend="toroid", fullgraph=True, dynamic=dynamic, options={"fullgraph_native": True})
+                torch.testing.assert_close(native(q, k, v), f(q, k, v))
 
     def test_a_program_that_pytorch_cannot_read_itself(self):
         """its constants are tensors without memory"""
