@@ -1,6 +1,7 @@
 // Views: which can be undone, and how.
 #include "base/check.h"
 #include "import/graph_writer.h"
+#include "ops/rules.h"
 
 namespace toroid {
 namespace {
@@ -91,6 +92,9 @@ std::optional<Inverse> invert_view(const Schema& schema, const std::vector<Arg>&
     return Inverse{"aten.diagonal_scatter.default", {base, value, arg("offset"), arg("dim1"), arg("dim2")}};
   if (is({"as_strided"}))
     return Inverse{"aten.as_strided_scatter.default", {base, value, arg("size"), arg("stride"), arg("storage_offset")}};
+  if (schema.name == "aten.unfold.default" && dense_order(viewed))
+    return Inverse{"aten.as_strided_scatter.default",
+                   {base, value, results[index].sizes, results[index].strides, Sym(0)}};
   if (schema.name == "aten.transpose.int") return Inverse{schema.name, {value, arg("dim0"), arg("dim1")}};
   if (is({"swapaxes"})) return Inverse{"aten.transpose.int", {value, arg("axis0"), arg("axis1")}};
   if (is({"swapdims"})) return Inverse{"aten.transpose.int", {value, arg("dim0"), arg("dim1")}};

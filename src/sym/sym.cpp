@@ -118,6 +118,33 @@ struct Sum {
   }
 };
 
+// One term over another, where it divides.
+std::optional<Sym> term_over(const Sym::Term& term, const Sym::Term& divisor) {
+  if (term.coefficient % divisor.coefficient != 0) return std::nullopt;
+  std::vector<Sym> atoms = term.atoms;
+  for (const Sym& atom : divisor.atoms) {
+    auto found = std::find(atoms.begin(), atoms.end(), atom);
+    if (found == atoms.end()) return std::nullopt;
+    atoms.erase(found);
+  }
+  Sum sum;
+  if (atoms.empty())
+    sum.constant = term.coefficient / divisor.coefficient;
+  else
+    sum.terms.push_back({term.coefficient / divisor.coefficient, std::move(atoms)});
+  return sum.build();
+}
+
+// Every term of `part`, and its constant if it has one, stands in the sum as it is.
+bool contains(const Sum& sum, const Sym& part) {
+  if (part.constant_part() != 0 && part.constant_part() != sum.constant) return false;
+  return std::ranges::all_of(part.terms(), [&](const Sym::Term& term) {
+    return std::ranges::any_of(sum.terms, [&](const Sym::Term& known) {
+      return known.atoms == term.atoms && known.coefficient == term.coefficient;
+    });
+  });
+}
+
 // a == divisor * quotient + rest, taking into the quotient every term that the divisor divides exactly.
 void split_by(const Sym& a, const Sym& divisor, Sym& quotient, Sym& rest) {
   Sum q, r;
@@ -133,25 +160,26 @@ void split_by(const Sym& a, const Sym& divisor, Sym& quotient, Sym& rest) {
       }
     }
   } else {
-    std::vector<Sym::Term> factors = divisor.terms();
-    const bool single = factors.size() == 1 && divisor.constant_part() == 0;
-    r.constant = a.constant_part();
+    const Sym::Term first = divisor.terms()[0];
+    const bool single = divisor.terms().size() == 1 && divisor.constant_part() == 0;
+    if (single)
+      r.constant = a.constant_part();
+    else
+      r.add(a);
     for (Sym::Term& term : a.terms()) {
-      bool divides = single && term.coefficient % factors[0].coefficient == 0;
-      std::vector<Sym> atoms = term.atoms;
-      for (size_t i = 0; divides && i < factors[0].atoms.size(); ++i) {
-        auto found = std::find(atoms.begin(), atoms.end(), factors[0].atoms[i]);
-        if (found == atoms.end())
-          divides = false;
+      const std::optional<Sym> factor = term_over(term, first);
+      if (single) {
+        if (factor)
+          q.add(*factor);
         else
-          atoms.erase(found);
-      }
-      if (!divides) {
-        r.terms.push_back(std::move(term));
-      } else if (atoms.empty()) {
-        q.constant = add_saturating(q.constant, term.coefficient / factors[0].coefficient);
-      } else {
-        q.terms.push_back({term.coefficient / factors[0].coefficient, std::move(atoms)});
+          r.terms.push_back(std::move(term));
+      } else if (factor) {
+        // A sum divides where all of it is there.
+        const Sym part = *factor * divisor;
+        if (!contains(r, part)) continue;
+        q.add(*factor);
+        r.add(part, -1);
+        r.merge();
       }
     }
   }

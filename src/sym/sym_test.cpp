@@ -25,6 +25,9 @@ TEST(Sym, DivisionTakesOutWhatDivides) {
   EXPECT_EQ(floor_div(floor_div(s0, 4), 2), floor_div(s0, 8));
   Sym b = Sym::index("i2", s0);
   EXPECT_EQ(floor_div(j * s0 + b, s0), j);
+  EXPECT_EQ(floor_div(Sym(6) * s0 - Sym(2), Sym(3) * s0 - Sym(1)), Sym(2));
+  EXPECT_EQ(floor_div((s0 + Sym(1)) * s1 * Sym(4) + Sym(0), s0 + Sym(1)), Sym(4) * s1);
+  EXPECT_EQ(mod((s0 + s1) * s1, s0 + s1), Sym(0));
   EXPECT_EQ(mod(j * s0 + b, s0), b);
 }
 

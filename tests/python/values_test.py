@@ -38,6 +38,19 @@ class Values(unittest.TestCase):
         self.check(lambda x, y: (x < y, x <= y, x > y, x >= y, torch.maximum(x, y), torch.minimum(x, y)), x, y)
         self.check(lambda x: torch.aminmax(x), x)
 
+    def test_writes_through_windows(self):
+        x = torch.randn(3, 9)
+
+        def f(x, size, step):
+            y = x.clone()
+            windows = y.unfold(1, size, step)
+            windows.zero_() if size > step else windows.mul_(2)
+            return y, windows + 1
+
+        for size, step in ((2, 3), (3, 3), (2, 1)):
+            self.check(lambda x: f(x, size, step), x)
+            self.check(lambda x: f(x.mT, size, step), torch.randn(9, 3))
+
     def test_results_that_are_empty_inputs(self):
         self.check(lambda x: x.conj(), torch.randn(0, 3))
         self.check(lambda x: torch.real(x), torch.randn(2, 0))
