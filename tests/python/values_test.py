@@ -83,6 +83,37 @@ class Values(unittest.TestCase):
         self.check(lambda a, b: torch.linalg.ldl_solve(*torch.linalg.ldl_factor(a), b), a,
                    torch.randn(4, 6, 2, dtype=torch.float64))
 
+    def test_complex_weights(self):
+        torch.manual_seed(3)
+        shared = torch.randn(2, 6, dtype=torch.complex64)
+
+        class Module(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = torch.nn.Parameter(torch.randn(4, 3, dtype=torch.complex64))
+                self.register_buffer("rows", shared[1])
+                self.register_buffer("sum", torch.zeros(3, dtype=torch.complex128))
+
+            def forward(self, x):
+                self.sum.add_((x @ self.weight).sum(0))
+                return self.weight.mT, self.rows * 2, self.sum + self.rows[:3]
+
+        module, x = Module().requires_grad_(False), torch.randn(5, 4, dtype=torch.complex64)
+        program = toroid.compile(torch.export.export(module, (x,), strict=False))
+        for _ in range(2):
+            torch.testing.assert_close(program(x), module(x), rtol=1e-5, atol=1e-5)
+
+    def test_complex_inputs_that_are_written(self):
+        def add(x, y):
+            return x.mul_(y).sum()
+
+        x, y = torch.randn(3, 4, dtype=torch.complex64), torch.randn(4, dtype=torch.complex64)
+        program = toroid.compile(torch.export.export(Function(add), (x.clone(), y), strict=False))
+        for same in (lambda x: x.clone(), lambda x: x.mT.clone().mT):
+            ours, eager = same(x), same(x)
+            torch.testing.assert_close(program(ours, y), add(eager, y))
+            torch.testing.assert_close(ours, eager)
+
 
 if __name__ == "__main__":
     unittest.main()
