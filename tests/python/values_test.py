@@ -83,6 +83,14 @@ class Values(unittest.TestCase):
         self.check(lambda a, b: torch.linalg.ldl_solve(*torch.linalg.ldl_factor(a), b), a,
                    torch.randn(4, 6, 2, dtype=torch.float64))
 
+    def test_complex_eigenvalues_come_in_eagers_order(self):
+        torch.manual_seed(2)
+        # All of one size, so that none but LAPACK's own order is met.
+        for n in (1, 2, 5, 12, 40):
+            a = torch.randn(3, n, n, dtype=torch.complex128)
+            self.check(lambda a: torch.linalg.eigvals(a), a)
+        self.check(lambda a: torch.linalg.eigvals(a), torch.randn(2, 6, 6, dtype=torch.complex64).triu())
+
     def test_complex_weights(self):
         torch.manual_seed(3)
         shared = torch.randn(2, 6, dtype=torch.complex64)
