@@ -122,6 +122,15 @@ class Values(unittest.TestCase):
             torch.testing.assert_close(program(ours, y), add(eager, y))
             torch.testing.assert_close(ours, eager)
 
+    def test_types_that_are_only_handed_on(self):
+        half = torch.randn(4, 2, dtype=torch.float16)
+        self.check(lambda x: torch.view_as_complex(x), half)
+        self.check(lambda x: torch.complex(x, x * 2), half)
+        self.check(lambda z: torch.view_as_real(z * 1), torch.view_as_complex(half).clone())
+        for dtype in (torch.uint16, torch.uint32, torch.uint64):
+            self.check(lambda x: x.reshape(2, 3).mT.clone(), torch.arange(6).to(dtype))
+        self.check(lambda x: torch.hash_tensor(x), torch.randn(7))
+
 
 if __name__ == "__main__":
     unittest.main()
