@@ -131,6 +131,14 @@ class Values(unittest.TestCase):
             self.check(lambda x: x.reshape(2, 3).mT.clone(), torch.arange(6).to(dtype))
         self.check(lambda x: torch.hash_tensor(x), torch.randn(7))
 
+    def test_bytes_resized(self):
+        torch.manual_seed(4)
+        image = torch.randint(0, 256, (1, 3, 9, 14), dtype=torch.uint8)
+        for mode in ("bilinear", "bicubic"):
+            for size in ((9, 30), (4, 14), (21, 5)):
+                for options in ({}, {"align_corners": True}, {"antialias": True}):
+                    self.check(lambda x, m=mode, s=size, o=options: torch.nn.functional.interpolate(x, s, mode=m, **o), image)
+
 
 if __name__ == "__main__":
     unittest.main()
