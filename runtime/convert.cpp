@@ -17,11 +17,14 @@ struct Row {
   std::string_view name;
   int64_t bytes;
 };
+// Types that models only hand in and out, by c10's numbers.
+constexpr int32_t wide_u16 = 27, wide_u32 = 28, wide_u64 = 29;
 constexpr Row rows[] = {
     {TD_U8, "u8", 1},         {TD_I8, "i8", 1},         {TD_I16, "i16", 2},   {TD_I32, "i32", 4},
     {TD_I64, "i64", 8},       {TD_F16, "f16", 2},       {TD_F32, "f32", 4},   {TD_F64, "f64", 8},
     {TD_C64, "c64", 8},       {TD_C128, "c128", 16},    {TD_BOOL, "bool", 1}, {TD_BF16, "bf16", 2},
-    {TD_F8E5M2, "f8e5m2", 1}, {TD_F8E4M3, "f8e4m3", 1},
+    {TD_F8E5M2, "f8e5m2", 1}, {TD_F8E4M3, "f8e4m3", 1}, {TD_C32, "c32", 4},   {wide_u16, "u16", 2},
+    {wide_u32, "u32", 4},     {wide_u64, "u64", 8},
 };
 
 float f16_to_float(uint16_t bits) {

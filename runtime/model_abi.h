@@ -26,6 +26,7 @@ enum {
   TD_F16 = 5,
   TD_F32 = 6,
   TD_F64 = 7,
+  TD_C32 = 8,
   TD_C64 = 9,
   TD_C128 = 10,
   TD_BOOL = 11,

@@ -44,8 +44,8 @@ class TOROID_CXX_API GraphBuilder {
     std::string expression;  // empty: `number`
   };
   using Sizes = std::vector<Size>;
-  // Element types are named as in Toroid's texts: f32 f64 f16 bf16 i64 i32 i16 i8 u8 u16 u32 u64 bool f8e4m3 f8e5m2 c64
-  // c128.
+  // Element types are named as in Toroid's texts: f32 f64 f16 bf16 i64 i32 i16 i8 u8 u16 u32 u64 bool f8e4m3 f8e5m2 c32
+  // c64 c128.
   struct Dtype {
     std::string name;
   };

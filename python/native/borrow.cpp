@@ -35,6 +35,7 @@ int32_t dtype_of(DlDtype dtype) {
     case dl_float << 8 | 16: return TOROID_F16;
     case dl_float << 8 | 32: return TOROID_F32;
     case dl_float << 8 | 64: return TOROID_F64;
+    case dl_complex << 8 | 32: return 8;
     case dl_complex << 8 | 64: return TOROID_C64;
     case dl_complex << 8 | 128: return TOROID_C128;
     case dl_bool << 8 | 8: return TOROID_BOOL;

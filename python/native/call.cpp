@@ -196,12 +196,16 @@ void check_constant(const Parameter& parameter, PyObject* given) {
 nb::dlpack::dtype array_dtype(int32_t dtype) {
   const uint8_t bits = static_cast<uint8_t>(8 * toroid_dtype_bytes(dtype));
   switch (dtype) {
-    case TOROID_U8: return {dl_uint, bits, 1};
+    case TOROID_U8:
+    case 27:
+    case 28:
+    case 29: return {dl_uint, bits, 1};
     case TOROID_I8:
     case TOROID_I16:
     case TOROID_I32:
     case TOROID_I64: return {dl_int, bits, 1};
     case TOROID_BOOL: return {dl_bool, bits, 1};
+    case 8:
     case TOROID_C64:
     case TOROID_C128: return {dl_complex, bits, 1};
     case TOROID_BF16: return {dl_uint, bits, 1};

@@ -40,6 +40,7 @@ DTYPES: dict[torch.dtype, str] = {
     torch.bool: "bool",
     torch.float8_e4m3fn: "f8e4m3",
     torch.float8_e5m2: "f8e5m2",
+    torch.complex32: "c32",
     torch.complex64: "c64",
     torch.complex128: "c128",
 }

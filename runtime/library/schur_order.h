@@ -1,10 +1,11 @@
 // The order in which LAPACK's driver for matrices without symmetry gives eigenvalues: that of the diagonal where its
-// iteration leaves them. In: a real square matrix. Out: about its eigenvalues, in that order.
+// iteration leaves them. In: a square matrix. Out: about its eigenvalues, in that order.
 //
 // The order is no property of the matrix but of the steps: balancing, reduction to Hessenberg form, and the implicitly
-// shifted double QR iteration for matrices up to 75 rows (Anderson et al., LAPACK Users' Guide; Ahues and Tisseur's
-// deflation). The same steps are taken here in the matrix's own precision; values alone, so that only the active block
-// is kept up to date. LAPACK switches to another iteration for larger matrices, whose order is not met.
+// shifted QR iteration for matrices up to 75 rows (Anderson et al., LAPACK Users' Guide; Ahues and Tisseur's
+// deflation), whose shifts are single in complex numbers and double in real ones. The same steps are taken here in the
+// matrix's own precision; values alone, so that only the active block is kept up to date. LAPACK switches to another
+// iteration for larger matrices, whose order is not met.
 #pragma once
 #include <cmath>
 #include <complex>
@@ -16,34 +17,64 @@
 
 namespace toroid::library {
 
-template <class R>
-class SchurOrder {
- public:
-  explicit SchurOrder(Matrix<R> a) : h_(std::move(a)), n_(h_.rows()), low_(0), high_(n_ - 1) {}
-
-  // Nothing where the iteration does not converge.
-  std::optional<std::vector<std::complex<R>>> values() {
-    values_.resize(static_cast<size_t>(n_));
+// The steps before the iteration, of T real or complex.
+template <class T>
+class HessenbergForm {
+ protected:
+  using R = typename Eigen::NumTraits<T>::Real;
+  explicit HessenbergForm(Matrix<T> a) : h_(std::move(a)), n_(h_.rows()), low_(0), high_(n_ - 1) {
     isolate();
     scale();
     reduce();
+    values_.resize(static_cast<size_t>(n_));
     for (int64_t k = 0; k < n_; ++k)
-      if (k < low_ || k > high_) set(k, h_(k, k), 0);
-    for (int64_t last = high_; last >= low_;) {
-      const int64_t first = deflate(last);
-      if (first < 0) return std::nullopt;
-      if (first == last)
-        set(last, h_(last, last), 0);
-      else
-        pair(last);
-      last = first - 1;
-    }
-    return values_;
+      if (k < low_ || k > high_) values_[static_cast<size_t>(k)] = h_(k, k);
   }
 
- private:
-  void set(int64_t k, R real, R imaginary) { values_[static_cast<size_t>(k)] = {real, imaginary}; }
+  // (1, v) and t with (I - conj(t) (1, v)(1, v)^H) x = (beta, 0), beta real: x becomes (beta, v).
+  template <class V>
+  static T reflector(V&& x) {
+    const R tail = x.tail(x.size() - 1).norm();
+    if (tail == R(0) && std::imag(x(0)) == R(0)) return 0;
+    const R beta = -std::copysign(std::hypot(std::abs(x(0)), tail), std::real(x(0)));
+    const T t = (beta - x(0)) / beta;
+    x.tail(x.size() - 1) /= x(0) - beta;
+    x(0) = beta;
+    return t;
+  }
 
+  static R size_of(const T& x) { return std::abs(std::real(x)) + std::abs(std::imag(x)); }
+
+  // A subdiagonal element of this size is 0.
+  R negligible() const {
+    return std::numeric_limits<R>::min() * (static_cast<R>(high_ - low_ + 1) / std::numeric_limits<R>::epsilon());
+  }
+
+  // Where the block that ends at `last` begins, looking no further up than `from`.
+  int64_t block_begin(int64_t from, int64_t last) const {
+    const R ulp = std::numeric_limits<R>::epsilon(), small = negligible();
+    int64_t k = last;
+    for (; k > from; --k) {
+      const R sub = size_of(h_(k, k - 1));
+      if (sub <= small) break;
+      R near = size_of(h_(k - 1, k - 1)) + size_of(h_(k, k));
+      if (near == R(0)) {
+        if (k - 2 >= low_) near += std::abs(std::real(h_(k - 1, k - 2)));
+        if (k + 1 <= high_) near += std::abs(std::real(h_(k + 1, k)));
+      }
+      if (std::abs(std::real(h_(k, k - 1))) > ulp * near) continue;
+      const R above = size_of(h_(k - 1, k)), gap = size_of(h_(k - 1, k - 1) - h_(k, k)), own = size_of(h_(k, k));
+      const R ab = std::max(sub, above), ba = std::min(sub, above), aa = std::max(own, gap), bb = std::min(own, gap);
+      if (ba * (ab / (aa + ab)) <= std::max(small, ulp * (bb * (aa / (aa + ab))))) break;
+    }
+    return k;
+  }
+
+  Matrix<T> h_;
+  int64_t n_, low_, high_;
+  std::vector<std::complex<R>> values_;
+
+ private:
   void exchange(int64_t i, int64_t j) {
     if (i == j) return;
     h_.col(i).swap(h_.col(j));
@@ -95,52 +126,46 @@ class SchurOrder {
     }
   }
 
-  // (1, v) and t with (I - t (1, v)(1, v)^T) x = (beta, 0): x becomes (beta, v).
-  template <class V>
-  static R reflector(V&& x) {
-    const R tail = x.tail(x.size() - 1).norm();
-    if (tail == R(0)) return 0;
-    const R beta = -std::copysign(std::hypot(x(0), tail), x(0)), t = (beta - x(0)) / beta;
-    x.tail(x.size() - 1) /= x(0) - beta;
-    x(0) = beta;
-    return t;
-  }
-
   void reduce() {
     for (int64_t i = low_; i + 1 < high_; ++i) {
       const int64_t size = high_ - i;
-      Vector<R> v = h_.col(i).segment(i + 1, size);
-      const R t = reflector(v), beta = v(0);
+      Vector<T> v = h_.col(i).segment(i + 1, size);
+      const T t = reflector(v), beta = v(0);
       v(0) = 1;
       auto right = h_.block(0, i + 1, high_ + 1, size);
-      right -= ((right * v).eval() * t * v.transpose()).eval();
+      right -= ((right * v).eval() * t * v.adjoint()).eval();
       auto below = h_.block(i + 1, i + 1, size, n_ - i - 1);
-      below -= (v * t * (v.transpose() * below).eval()).eval();
+      below -= (v * Eigen::numext::conj(t) * (v.adjoint() * below).eval()).eval();
       h_.col(i).segment(i + 1, size).setZero();
       h_(i + 1, i) = beta;
     }
   }
+};
 
-  // Where the block that ends at `last` begins, looking no further up than `from`.
-  int64_t block_begin(int64_t from, int64_t last) const {
-    const R ulp = std::numeric_limits<R>::epsilon();
-    const R small = std::numeric_limits<R>::min() * (static_cast<R>(high_ - low_ + 1) / ulp);
-    int64_t k = last;
-    for (; k > from; --k) {
-      const R sub = std::abs(h_(k, k - 1));
-      if (sub <= small) break;
-      R near = std::abs(h_(k - 1, k - 1)) + std::abs(h_(k, k));
-      if (near == R(0)) {
-        if (k - 2 >= low_) near += std::abs(h_(k - 1, k - 2));
-        if (k + 1 <= high_) near += std::abs(h_(k + 1, k));
-      }
-      if (sub > ulp * near) continue;
-      const R above = std::abs(h_(k - 1, k)), gap = std::abs(h_(k - 1, k - 1) - h_(k, k)), own = std::abs(h_(k, k));
-      const R ab = std::max(sub, above), ba = std::min(sub, above), aa = std::max(own, gap), bb = std::min(own, gap);
-      if (ba * (ab / (aa + ab)) <= std::max(small, ulp * (bb * (aa / (aa + ab))))) break;
+template <class R>
+class SchurOrder : HessenbergForm<R> {
+  using Base = HessenbergForm<R>;
+  using Base::block_begin, Base::h_, Base::high_, Base::low_, Base::reflector, Base::values_;
+
+ public:
+  explicit SchurOrder(Matrix<R> a) : Base(std::move(a)) {}
+
+  // Nothing where the iteration does not converge.
+  std::optional<std::vector<std::complex<R>>> values() {
+    for (int64_t last = high_; last >= low_;) {
+      const int64_t first = deflate(last);
+      if (first < 0) return std::nullopt;
+      if (first == last)
+        set(last, h_(last, last), 0);
+      else
+        pair(last);
+      last = first - 1;
     }
-    return k;
+    return values_;
   }
+
+ private:
+  void set(int64_t k, R real, R imaginary) { values_[static_cast<size_t>(k)] = {real, imaginary}; }
 
   // Iterates until the block that ends at `last` has one or two rows; its first row, or -1.
   int64_t deflate(int64_t last) {
@@ -228,10 +253,103 @@ class SchurOrder {
     const R root = std::sqrt(size) * std::sqrt(-z);
     set(last - 1, (a + d) / 2, root), set(last, (a + d) / 2, -root);
   }
+};
 
-  Matrix<R> h_;
-  int64_t n_, low_, high_;
-  std::vector<std::complex<R>> values_;
+template <class R>
+class SchurOrder<std::complex<R>> : HessenbergForm<std::complex<R>> {
+  using T = std::complex<R>;
+  using Base = HessenbergForm<T>;
+  using Base::block_begin, Base::h_, Base::high_, Base::low_, Base::reflector, Base::size_of, Base::values_;
+
+ public:
+  explicit SchurOrder(Matrix<T> a) : Base(std::move(a)) {}
+
+  std::optional<std::vector<T>> values() {
+    for (int64_t i = low_ + 1; i <= high_; ++i) make_real(i, low_, high_);
+    for (int64_t last = high_; last >= low_;) {
+      const int64_t first = deflate(last);
+      if (first < 0) return std::nullopt;
+      values_[static_cast<size_t>(last)] = h_(last, last);
+      last = first - 1;
+    }
+    return values_;
+  }
+
+ private:
+  // Turns basis vector i so that the element under the diagonal in column i - 1 is real.
+  void make_real(int64_t i, int64_t first, int64_t last) {
+    const T sub = h_(i, i - 1);
+    if (sub.imag() == R(0)) return;
+    const R size = std::abs(sub);
+    const T turn = sub / size;
+    h_(i, i - 1) = size;
+    // The diagonal element stays: both turns meet there.
+    h_.row(i).segment(i + 1, last - i) *= std::conj(turn);
+    h_.col(i).segment(first, i - first) *= turn;
+    if (i < last) h_(i + 1, i) *= turn;
+  }
+
+  // Iterates until the block that ends at `last` has one row; its place, or -1.
+  int64_t deflate(int64_t last) {
+    int64_t first = low_;
+    const int64_t limit = 30 * std::max<int64_t>(10, high_ - low_ + 1);
+    for (int64_t round = 1; round <= limit; ++round) {
+      first = block_begin(first, last);
+      if (first > low_) h_(first, first - 1) = 0;
+      if (first >= last) return last;
+      sweep(first, last, shift(first, last, round));
+    }
+    return -1;
+  }
+
+  // Of the last two rows the eigenvalue that is nearer to the last element. Every tenth round something else.
+  T shift(int64_t first, int64_t last, int64_t round) const {
+    if (round % 20 == 0) return R(0.75) * std::abs(h_(last, last - 1).real()) + h_(last, last);
+    if (round % 10 == 0) return R(0.75) * std::abs(h_(first + 1, first).real()) + h_(first, first);
+    const T end = h_(last, last), u = std::sqrt(h_(last - 1, last)) * std::sqrt(h_(last, last - 1));
+    if (size_of(u) == R(0)) return end;
+    const T x = R(0.5) * (h_(last - 1, last - 1) - end);
+    const R s = std::max(size_of(u), size_of(x));
+    T y = s * std::sqrt(x / s * (x / s) + u / s * (u / s));
+    if (x.real() * y.real() + x.imag() * y.imag() < R(0)) y = -y;
+    return end - u * (u / (x + y));
+  }
+
+  void sweep(int64_t first, int64_t last, const T& shift) {
+    const R ulp = std::numeric_limits<R>::epsilon();
+    Vector<T> v(2);
+    int64_t m = last - 1;
+    for (;; --m) {
+      // The first column of H - shift, from row m on.
+      const T own = h_(m, m) - shift;
+      const R sub = h_(m + 1, m).real(), size = size_of(own) + std::abs(sub);
+      v(0) = own / size, v(1) = sub / size;
+      if (m == first) break;
+      const R near = size_of(h_(m, m)) + size_of(h_(m + 1, m + 1));
+      if (std::abs(h_(m, m - 1).real()) * std::abs(v(1)) <= ulp * (size_of(v(0)) * near)) break;
+    }
+    for (int64_t k = m; k < last; ++k) {
+      Vector<T> x = k > m ? Vector<T>(h_.col(k - 1).segment(k, 2)) : v;
+      const T t = reflector(x);
+      if (k > m) h_(k, k - 1) = x(0), h_(k + 1, k - 1) = 0;
+      x(0) = 1;
+      auto across = h_.block(k, k, 2, last - k + 1);
+      across -= (x * std::conj(t) * (x.adjoint() * across).eval()).eval();
+      auto down = h_.block(first, k, std::min(k + 2, last) - first + 1, 2);
+      down -= ((down * x).eval() * t * x.adjoint()).eval();
+      if (k > m || m == first) continue;
+      // The element before the block's first row was real and is no more.
+      const T turn = (R(1) - t) / std::abs(R(1) - t);
+      h_(m + 1, m) *= std::conj(turn);
+      if (m + 2 <= last) h_(m + 2, m + 1) *= turn;
+      for (int64_t j = m; j <= last; ++j) {
+        if (j == m + 1) continue;
+        h_.row(j).segment(j + 1, last - j) *= turn;
+        h_.col(j).segment(first, j - first) *= std::conj(turn);
+      }
+    }
+    make_real(last, first, last);
+  }
 };
 
 }  // namespace toroid::library

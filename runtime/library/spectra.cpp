@@ -42,29 +42,26 @@ bool spectrum(const Matrix<T>& a, Vector<Numbers>& values, Matrix<Numbers>* vect
     return take(Eigen::EigenSolver<Matrix<double>>(a.template cast<double>(), vectors != nullptr));
 }
 
-// Brings eigenvalues, and vectors with them, into the order that eager's are in (schur_order.h). Those of complex
-// matrices stay as Eigen's Schur form leaves them.
+// Brings eigenvalues, and vectors with them, into the order that eager's are in (schur_order.h).
 template <class T>
 void order_as_lapack(const Matrix<T>& a, Vector<Numbers>& values, Matrix<Numbers>* vectors) {
-  if constexpr (!Eigen::NumTraits<T>::IsComplex) {
-    const auto order = SchurOrder<T>(a).values();
-    if (!order) return;
-    // Each takes the nearest that is left.
-    Vector<Numbers> left = values;
-    Matrix<Numbers> columns;
-    if (vectors) columns = *vectors;
-    std::vector<bool> taken(order->size());
-    for (size_t k = 0; k < order->size(); ++k) {
-      const Numbers wanted((*order)[k].real(), (*order)[k].imag());
-      size_t best = order->size();
-      for (size_t j = 0; j < order->size(); ++j)
-        if (!taken[j] && (best == order->size() || std::abs(left(static_cast<int64_t>(j)) - wanted) <
-                                                       std::abs(left(static_cast<int64_t>(best)) - wanted)))
-          best = j;
-      taken[best] = true;
-      values(static_cast<int64_t>(k)) = left(static_cast<int64_t>(best));
-      if (vectors) vectors->col(static_cast<int64_t>(k)) = columns.col(static_cast<int64_t>(best));
-    }
+  const auto order = SchurOrder<T>(a).values();
+  if (!order) return;
+  // Each takes the nearest that is left.
+  Vector<Numbers> left = values;
+  Matrix<Numbers> columns;
+  if (vectors) columns = *vectors;
+  std::vector<bool> taken(order->size());
+  for (size_t k = 0; k < order->size(); ++k) {
+    const Numbers wanted((*order)[k].real(), (*order)[k].imag());
+    size_t best = order->size();
+    for (size_t j = 0; j < order->size(); ++j)
+      if (!taken[j] && (best == order->size() || std::abs(left(static_cast<int64_t>(j)) - wanted) <
+                                                     std::abs(left(static_cast<int64_t>(best)) - wanted)))
+        best = j;
+    taken[best] = true;
+    values(static_cast<int64_t>(k)) = left(static_cast<int64_t>(best));
+    if (vectors) vectors->col(static_cast<int64_t>(k)) = columns.col(static_cast<int64_t>(best));
   }
 }
 

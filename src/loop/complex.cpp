@@ -122,6 +122,18 @@ ExprId ExprPool::complex_op(ScalarOp op, const std::vector<ExprId>& args) {
   auto minus = [&](ExprId z, ExprId w) { return pair(sub(real(z), real(w)), sub(imag(z), imag(w))); };
   auto scaled = [&](ExprId z, double by) { return pair(mul(real(z), num(by)), mul(imag(z), num(by))); };
   const ExprId one = pair(num(1), num(0));
+  // exp(x + iy) - 1, its real part expm1(x) cos y - 2 sin(y/2)^2.
+  auto expm1 = [&](ExprId z) {
+    ExprId half = of(ScalarOp::sin, mul(num(0.5), imag(z)));
+    ExprId re = sub(mul(of(ScalarOp::expm1, real(z)), of(ScalarOp::cos, imag(z))), mul(num(2), mul(half, half)));
+    return pair(re, imag(exp(z)));
+  };
+  // Near 0, |1 + z|^2 - 1 = x (2 + x) + y^2.
+  auto log1p = [&](ExprId z) {
+    ExprId near = on(ScalarOp::lt, size(real(z), imag(z)), num(0.5)), x = real(z), far = log(plus(one, z));
+    ExprId square = add(mul(x, add(num(2), x)), mul(imag(z), imag(z)));
+    return pair(pick(near, mul(num(0.5), of(ScalarOp::log1p, square)), real(far)), imag(far));
+  };
   auto sinh = [&](ExprId z) {
     return pair(mul(of(ScalarOp::sinh, real(z)), of(ScalarOp::cos, imag(z))),
                 mul(of(ScalarOp::cosh, real(z)), of(ScalarOp::sin, imag(z))));
@@ -162,11 +174,11 @@ ExprId ExprPool::complex_op(ScalarOp op, const std::vector<ExprId>& args) {
     case ScalarOp::abs: return size(re[0], im[0]);
     case ScalarOp::exp: return exp(z);
     case ScalarOp::exp2: return exp(scaled(z, M_LN2));
-    case ScalarOp::expm1: return minus(exp(z), one);
+    case ScalarOp::expm1: return expm1(z);
     case ScalarOp::log: return log(z);
     case ScalarOp::log2: return scaled(log(z), 1 / M_LN2);
     case ScalarOp::log10: return scaled(log(z), 1 / M_LN10);
-    case ScalarOp::log1p: return log(plus(one, z));
+    case ScalarOp::log1p: return log1p(z);
     case ScalarOp::sqrt: return root(z);
     case ScalarOp::rsqrt: return quotient(one, root(z));
     case ScalarOp::sinh: return sinh(z);

@@ -288,7 +288,7 @@ class Printer {
       std::string text = format("{} = {} {}", tensor_of[i] ? "%" + tensor_of[i]->name : "_",
                                 kinds[static_cast<int>(weight.kind) - 1], quoted(weight.name));
       if (!weight.persistent) text += " transient";
-      append(text, " : {}", to_string(weight.type));
+      append(text, " : {}{}", to_string(weight.type), tensor_of[i] && tensor_of[i]->pairs ? " pairs" : "");
       if (weight.storage >= 0 && (users[weight.storage] > 1 || weight.storage_offset != 0)) {
         int label = labels.try_emplace(weight.storage, static_cast<int>(labels.size())).first->second;
         append(text, " in storage {} at {}", label, weight.storage_offset);

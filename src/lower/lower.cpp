@@ -131,10 +131,12 @@ class Lowering {
         users[static_cast<size_t>(value.weight.index)].push_back({static_cast<int32_t>(i)});
     for (size_t w = 0; w < users.size(); ++w) {
       if (users[w].empty()) continue;
-      if (is_complex(graph_[users[w][0]].type.dtype)) {
-        unsupported_ops_.push_back(graph_.weights[w].name);
-        unsupported_.push_back(format("`{}`: a weight of complex numbers", graph_.weights[w].name));
-        continue;
+      // A weight of complex numbers is one of pairs from here on; the memory is the same.
+      if (Weight& weight = loops_.weights[w]; is_complex(weight.type.dtype)) {
+        weight.type.dtype = part_type(weight.type.dtype);
+        weight.type.sizes = pair_sizes(weight.type.sizes);
+        weight.type.strides = pair_strides(weight.type.strides);
+        weight.storage_offset *= 2;
       }
       LoopTensor tensor;
       tensor.name = graph_[users[w][0]].name;

@@ -39,18 +39,9 @@ void add_parts(OpTable& ops) {
       [](LoopBuilder& b, const LowerCall& call) -> Result<Values> { return Values{b.parts_of(call.tensor("self"))}; })
       .view()
       .sample("aten.view_as_real.default(c64[4])");
-  lowered(ops, "view_as_complex.default",
-          [](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
-            LoopValue x = call.tensor("self");
-            LoopBuilder* p = &b;
-            return Values{
-                b.from(complex_of_parts(x.dtype), SymList(x.sizes.begin(), x.sizes.end() - 1), [=](const Index& i) {
-                  Index re = i, im = i;
-                  re.push_back(int_expr(*p, 0));
-                  im.push_back(int_expr(*p, 1));
-                  return p->pool().pair(x.at(re), x.at(im));
-                })};
-          })
+  lowered(
+      ops, "view_as_complex.default",
+      [](LoopBuilder& b, const LowerCall& call) -> Result<Values> { return Values{b.complex_of(call.tensor("self"))}; })
       .view()
       .sample("aten.view_as_complex.default(f32[4,2])");
   for (bool imaginary : {false, true})

@@ -66,8 +66,13 @@ void add_terms(OpTable& ops) {
         c, c.add(choose(c, c("ne.Scalar", {target, 1}), far, zero), choose(c, c("ne.Scalar", {target, -1}), x, zero)));
   }).sample("aten.hinge_embedding_loss.default(f32[4], f32[4])");
   compose(ops, "soft_margin_loss.default", [](Compose& c) -> Composed {
-    LoopValue product = c.mul(c("neg.default", {c["target"]}), c["self"]);
-    return finished(c, c("log1p.default", {c("exp.default", {product})}));
+    LoopValue product = c.mul(c("neg.default", {c["target"]}), c["self"]), power = c("exp.default", {product});
+    LoopBuilder* p = &c.b;
+    // An exponential that overflows in f16 does so here too, whatever it is computed in.
+    LoopValue stored = c.b.from(power.dtype, power.sizes, [=](const Index& i) {
+      return is_low_precision(power.dtype) ? p->pool().round_to(power.at(i), power.dtype) : power.at(i);
+    });
+    return finished(c, c("log1p.default", {stored}));
   }).sample("aten.soft_margin_loss.default(f32[4], f32[4])");
   // exp(x) - t x, or x - t log(x + eps); with `full` Stirling's formula for log t! where t > 1.
   compose(ops, "poisson_nll_loss.default", [](Compose& c) -> Composed {

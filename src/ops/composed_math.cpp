@@ -172,19 +172,23 @@ void add_norms(OpTable& ops) {
     return c("linalg_vector_norm.default", {c.sub(c["self"], c["other"]), c["p"]});
   }).sample("aten.dist.default(f32[3,4], f32[4], 3)");
   // Slices along dim whose norm is above the limit shrink to it.
-  compose(ops, "renorm.default", [](Compose& c) -> Composed {
-    LoopValue x = c.tensor("self");
-    const SymList dims = other_dims(x.rank(), c.call.dim("dim", x.rank()));
-    const double limit = c.call.number("maxnorm");
-    LoopValue norm = c("linalg_vector_norm.default", {x, c["p"], dims, true}, {{"dtype", register_type(x.dtype)}});
-    LoopBuilder* p = &c.b;
-    LoopValue factor = map1(c.b, norm, norm.dtype, norm.dtype, [p, limit, t = norm.dtype](ExprId v) {
-      ExprId top = number_expr(*p, limit, t);
-      return p->where(p->op(ScalarOp::gt, {v, top}), p->div(top, p->add(v, number_expr(*p, 1e-7, t))),
-                      number_expr(*p, 1, t));
-    });
-    return c.b.map({x, factor}, x.sizes, norm.dtype, x.dtype, [p](const Args& v) { return p->mul(v[0], v[1]); });
-  }).sample("aten.renorm.default(f32[3,4,5], 2, 1, 1.5)");
+  compose(ops, "renorm.default",
+          [](Compose& c) -> Composed {
+            LoopValue x = c.tensor("self");
+            const SymList dims = other_dims(x.rank(), c.call.dim("dim", x.rank()));
+            const double limit = c.call.number("maxnorm");
+            const DType type = register_type(x.dtype);
+            LoopValue norm = c("linalg_vector_norm.default", {x, c["p"], dims, true}, {{"dtype", type}});
+            LoopBuilder* p = &c.b;
+            LoopValue factor = map1(c.b, norm, norm.dtype, norm.dtype, [p, limit, t = norm.dtype](ExprId v) {
+              ExprId top = number_expr(*p, limit, t);
+              return p->where(p->op(ScalarOp::gt, {v, top}), p->div(top, p->add(v, number_expr(*p, 1e-7, t))),
+                              number_expr(*p, 1, t));
+            });
+            return c.b.map({x, factor}, x.sizes, type, x.dtype, [p](const Args& v) { return p->mul(v[0], v[1]); });
+          })
+      .sample("aten.renorm.default(f32[3,4,5], 2, 1, 1.5)")
+      .sample("aten.renorm.default(c64[3,4,5], 2, 1, 1.5)");
   compose(ops, "nanmean.default", [](Compose& c) -> Composed {
     LoopValue x = c.tensor("self");
     LoopValue sum = c("nansum.default", {x, c["dim"], c["keepdim"]}, {{"dtype", c["dtype"]}});
@@ -231,8 +235,11 @@ void add_products(OpTable& ops) {
             return v.sizes[at(d.value() < 0 ? d.value() + v.rank() : d.value())];
           };
           const bool one_x = is_one(size(x, dims_x[i])), one_y = is_one(size(y, dims_y[i]));
-          if (one_x && !one_y) y = c("sum.dim_IntList", {y, SymList{dims_y[i]}, true});
-          if (one_y && !one_x) x = c("sum.dim_IntList", {x, SymList{dims_x[i]}, true});
+          auto summed = [&](const LoopValue& v, const Sym& d) {
+            return c("sum.dim_IntList", {v, SymList{d}, true}, {{"dtype", v.dtype}});
+          };
+          if (one_x && !one_y) y = summed(y, dims_y[i]);
+          if (one_y && !one_x) x = summed(x, dims_x[i]);
         }
         auto split = [&](const LoopValue& v, const char* name, bool last, SymList& free) {
           std::vector<bool> summed(at(v.rank()));
@@ -258,7 +265,8 @@ void add_products(OpTable& ops) {
         return c("reshape.default", {c("mm.default", {a, b}), sizes});
       })
       .sample("aten.tensordot.default(f32[2,3,4], f32[4,3,5], [1, 2], [1, 0])")
-      .sample("aten.tensordot.default(f32[1,1,1], f32[2,1,2], [0, 1], [2, 0])");
+      .sample("aten.tensordot.default(f32[1,1,1], f32[2,1,2], [0, 1], [2, 0])")
+      .sample("aten.tensordot.default(i32[1,1,1], i32[2,1,2], [0, 1], [2, 0])");
   // The sum of products of three tensors, each repeated along dims of its own.
   compose(ops, "_trilinear.default", [](Compose& c) -> Composed {
     const char* names[][2] = {{"i1", "expand1"}, {"i2", "expand2"}, {"i3", "expand3"}};

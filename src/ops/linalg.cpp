@@ -454,13 +454,6 @@ LoopValue parity(LoopBuilder& b, const LoopValue& pivots, DType dtype) {
   });
 }
 
-// Products of complex numbers are no reduction.
-Result<LoopValue> real_matrix(const LowerCall& call) {
-  TD_TRY(LoopValue a, matrix(call, call.schema().args[0].name.c_str()));
-  if (is_complex(a.dtype)) return fail(Kind::unsupported_op, "`{}` of {}", call.op(), dtype_name(a.dtype));
-  return a;
-}
-
 struct Determinant {
   LoopValue sign, log;
   Lu factors;
@@ -469,16 +462,19 @@ Determinant log_determinant(LoopBuilder& b, const LoopValue& a) {
   LoopBuilder* p = &b;
   Determinant d;
   d.factors = factor_lu(b, a);
-  const DType t = a.dtype;
+  const DType t = a.dtype, real = part_type(t);
   LoopValue diag = diagonal(b, d.factors.lu);
   LoopValue signs = map1(b, diag, t, t, [=](ExprId x) {
     const ExprId zero = p->number(0, t);
+    if (is_complex(t))
+      return p->where(p->op(ScalarOp::eq, {x, zero}), x, p->div(x, p->cvt(p->op(ScalarOp::abs, {x}), t)));
     return p->where(p->op(ScalarOp::lt, {x, zero}), p->number(-1, t),
                     p->where(p->op(ScalarOp::lt, {zero, x}), p->number(1, t), x));
   });
   LoopValue sign = b.reduce(ReduceOp::prod, signs, {diag.rank() - 1}, false, t, t, ".signs");
-  LoopValue logs = map1(b, diag, t, t, [=](ExprId x) { return p->op(ScalarOp::log, {p->op(ScalarOp::abs, {x})}); });
-  d.log = b.reduce(ReduceOp::sum, logs, {diag.rank() - 1}, false, t, t, ".logs");
+  LoopValue logs = b.from(real, diag.sizes,
+                          [=](const Index& i) { return p->op(ScalarOp::log, {p->op(ScalarOp::abs, {diag.at(i)})}); });
+  d.log = b.reduce(ReduceOp::sum, logs, {diag.rank() - 1}, false, real, real, ".logs");
   LoopValue even = parity(b, d.factors.pivots, t);
   d.sign = b.map({sign, even}, sign.sizes, t, t, [p](const std::vector<ExprId>& v) { return p->mul(v[0], v[1]); });
   return d;
@@ -499,7 +495,7 @@ void add_determinants(OpTable& ops) {
           return out;
         },
         [](LoopBuilder& b, const LowerCall& call) -> Values {
-          TD_TRY(LoopValue a, real_matrix(call));
+          TD_TRY(LoopValue a, matrix(call, call.schema().args[0].name.c_str()));
           Lu f = factor_lu(b, a);
           LoopBuilder* p = &b;
           LoopValue diag = diagonal(b, f.lu);
@@ -509,7 +505,7 @@ void add_determinants(OpTable& ops) {
                         [p](const std::vector<ExprId>& v) { return p->mul(v[0], v[1]); });
           return std::vector<LoopValue>{value, f.lu, f.pivots};
         },
-        {"(f32[2,3,3])"});
+        {"(f32[2,3,3])", "(c64[2,3,3])"});
   }
   for (const char* name : {"linalg_slogdet.default", "slogdet.default", "_linalg_slogdet.default"}) {
     const bool factors = std::string_view(name).starts_with("_");
@@ -527,11 +523,11 @@ void add_determinants(OpTable& ops) {
           return out;
         },
         [](LoopBuilder& b, const LowerCall& call) -> Values {
-          TD_TRY(LoopValue a, real_matrix(call));
+          TD_TRY(LoopValue a, matrix(call, call.schema().args[0].name.c_str()));
           Determinant d = log_determinant(b, a);
           return std::vector<LoopValue>{d.sign, d.log, d.factors.lu, d.factors.pivots};
         },
-        {"(f32[2,3,3])"});
+        {"(f32[2,3,3])", "(c64[2,3,3])"});
   }
   add(
       ops, "logdet.default",
@@ -539,16 +535,22 @@ void add_determinants(OpTable& ops) {
         return one(contiguous_type(call, first(call).dtype, batch_of(first(call).sizes)));
       },
       [](LoopBuilder& b, const LowerCall& call) -> Values {
-        TD_TRY(LoopValue a, real_matrix(call));
+        TD_TRY(LoopValue a, matrix(call, call.schema().args[0].name.c_str()));
         Determinant d = log_determinant(b, a);
         LoopBuilder* p = &b;
+        // A complex logarithm's imaginary part is the sign's angle.
+        if (is_complex(a.dtype))
+          return std::vector<LoopValue>{b.from(a.dtype, d.log.sizes, [p, d](const Index& i) {
+            const ExprId sign = d.sign.at(i);
+            return p->pool().pair(d.log.at(i), p->op(ScalarOp::atan2, {p->pool().imag(sign), p->pool().real(sign)}));
+          })};
         return std::vector<LoopValue>{
             b.map({d.sign, d.log}, d.log.sizes, a.dtype, a.dtype, [p, t = a.dtype](const std::vector<ExprId>& v) {
               const ExprId negative = p->op(ScalarOp::lt, {v[0], p->number(0, t)});
               return p->where(negative, p->number(std::numeric_limits<double>::quiet_NaN(), t), v[1]);
             })};
       },
-      {"(f32[2,3,3])"});
+      {"(f32[2,3,3])", "(c64[2,3,3])"});
 }
 
 }  // namespace

@@ -107,8 +107,10 @@ LoopValue whole_of_hermitian(LoopBuilder& b, const LowerCall& call, const LoopVa
   LoopBuilder* p = &b;
   LoopValue other = adjoint(b, a);
   return b.from(a.dtype, a.sizes, [=](const Index& i) {
-    const ExprId below = p->op(ScalarOp::le, {i.back(), i[i.size() - 2]});
-    return p->where(below, a.at(i), other.at(i));
+    const ExprId row = i[i.size() - 2], x = a.at(i);
+    // The diagonal counts as real.
+    const ExprId middle = p->where(p->op(ScalarOp::eq, {i.back(), row}), p->cvt(p->pool().real(x), a.dtype), x);
+    return p->where(p->op(ScalarOp::le, {i.back(), row}), middle, other.at(i));
   });
 }
 

@@ -63,18 +63,18 @@ ExprId LoopBuilder::cvt(ExprId x, DType to) { return pool().cvt(x, register_type
 
 LoopValue LoopBuilder::read(TensorId tensor) {
   const LoopTensor& t = loops_[tensor];
-  if (t.pairs) {
-    LoopValue parts = read_parts(tensor);
-    SymList sizes(parts.sizes.begin(), parts.sizes.end() - 1);
-    return {complex_of_parts(t.dtype), std::move(sizes), [this, parts](const Index& index) {
-              Index at = index;
-              at.push_back(pool().index(0));
-              const ExprId re = parts.at(at);
-              at.back() = pool().index(1);
-              return pool().pair(re, parts.at(at));
-            }};
-  }
-  return read_parts(tensor);
+  return t.pairs ? complex_of(read_parts(tensor)) : read_parts(tensor);
+}
+
+LoopValue LoopBuilder::complex_of(const LoopValue& parts) {
+  return {complex_of_parts(parts.dtype), SymList(parts.sizes.begin(), parts.sizes.end() - 1),
+          [this, parts](const Index& index) {
+            Index at = index;
+            at.push_back(pool().index(0));
+            const ExprId re = parts.at(at);
+            at.back() = pool().index(1);
+            return pool().pair(re, parts.at(at));
+          }};
 }
 
 LoopValue LoopBuilder::read_parts(TensorId tensor) {
@@ -386,6 +386,8 @@ LoopValue LoopBuilder::reduce(ReduceOp reduce_op, const LoopValue& x, std::vecto
   // The extremes of truths are truths about all of them: kernels have no order of masks.
   if (is_bool(compute_type) && reduce_op == ReduceOp::min) reduce_op = ReduceOp::all;
   if (is_bool(compute_type) && reduce_op == ReduceOp::max) reduce_op = ReduceOp::any;
+  if (is_complex(compute_type) && reduce_op == ReduceOp::prod)
+    return convert(complex_products(x, reduced, keepdim, compute_type, false, suffix), result);
   const bool logical = reduce_op == ReduceOp::any || reduce_op == ReduceOp::all;
   SymList sizes;
   for (size_t k = 0; k < x.sizes.size(); ++k)
@@ -408,10 +410,41 @@ LoopValue LoopBuilder::reduce(ReduceOp reduce_op, const LoopValue& x, std::vecto
   return read(compute(result, sizes, body, name_ + suffix));
 }
 
+// A product's parts depend on both parts of every factor, so that it is no reduction of either: a routine's work.
+LoopValue LoopBuilder::complex_products(const LoopValue& x, const std::vector<bool>& over, bool keepdim, DType compute,
+                                        bool running, const std::string& suffix) {
+  std::vector<int> order, back(over.size());
+  SymList outer, kept;
+  Sym n = 1;
+  for (bool last : {false, true})
+    for (size_t d = 0; d < over.size(); ++d)
+      if (over[d] == last) order.push_back(static_cast<int>(d));
+  for (size_t d = 0; d < over.size(); ++d) {
+    if (over[d]) n *= x.sizes[d];
+    if (!over[d]) outer.push_back(x.sizes[d]);
+    if (!over[d] || keepdim) kept.push_back(over[d] ? Sym(1) : x.sizes[d]);
+    back[static_cast<size_t>(order[d])] = static_cast<int>(d);
+  }
+  Sym rows = 1;
+  for (const Sym& size : outer) rows *= size;
+  LoopValue factors = parts_of(reshape(permute(convert(x, compute), order), {rows, n}));
+  const SymList sizes = running ? SymList{rows, n, 2} : SymList{rows, 2};
+  LoopValue y = complex_of(routine("complex_product", part_type(compute), sizes, {factors}, {rows, n, running ? 1 : 0},
+                                   {}, suffix + ".run"));
+  if (!running) return reshape(y, kept);
+  outer.push_back(n);
+  return permute(reshape(y, outer), back);
+}
+
 LoopValue LoopBuilder::scan(ReduceOp scan_op, const LoopValue& x, int64_t dim, DType compute_type, DType result) {
   if (x.rank() == 0) return convert(x, result);
   const size_t d = static_cast<size_t>(wrap_dim(dim, x.rank()));
   if (proves_eq(x.sizes[d], 1)) return convert(x, result);  // nothing runs
+  if (is_complex(compute_type) && scan_op == ReduceOp::prod) {
+    std::vector<bool> over(x.sizes.size());
+    over[d] = true;
+    return convert(complex_products(x, over, true, compute_type, true, ""), result);
+  }
   auto body = [&](const Index& index) {
     Index at = index;
     const Sym var = pool().fresh(x.sizes[d]);

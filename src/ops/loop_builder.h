@@ -41,8 +41,9 @@ class LoopBuilder {
 
   // Tensors.
   LoopValue read(TensorId tensor);
-  LoopValue read_parts(TensorId tensor);   // of pairs the parts, not complex numbers
-  LoopValue parts_of(const LoopValue& x);  // complex [n] as [n, 2] of its parts; a real one as it is
+  LoopValue read_parts(TensorId tensor);         // of pairs the parts, not complex numbers
+  LoopValue parts_of(const LoopValue& x);        // complex [n] as [n, 2] of its parts; a real one as it is
+  LoopValue complex_of(const LoopValue& parts);  // [n, 2] as complex [n]
   LoopValue full(const SymList& sizes, ExprId value, DType dtype);
   LoopValue from(DType dtype, SymList sizes, std::function<ExprId(const Index&)> at) { return {dtype, sizes, at}; }
   // Broadcasts to `sizes` by PyTorch's rule (size 1 or missing dims repeat).
@@ -117,6 +118,8 @@ class LoopBuilder {
   void rename(TensorId tensor, const std::string& name);
 
  private:
+  LoopValue complex_products(const LoopValue& x, const std::vector<bool>& over, bool keepdim, DType compute,
+                             bool running, const std::string& suffix);
   std::string unique(const std::string& name) const;
   TensorId one_number(const LoopValue& count);  // the computed tensor of one element that holds it
   Loops& loops_;

@@ -368,7 +368,13 @@ void add_matmul_ops(OpTable& ops) {
                "(f32[2,3,4], f32[4])", "(i64[3,4], i64[4,5])"});
   add_product(ops, "mv.default", "self", "vec", {"(f32[3,4], f32[4])"});
   add_product(ops, "dot.default", "self", "tensor", {"(f32[4], f32[4])"});
-  add_product(ops, "vdot.default", "self", "other", {"(f32[4], f32[4])"});
+  ops.add("aten.vdot.default")
+      .infer([](const Call& call) { return infer_matmul(call, "self", "other"); })
+      .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
+        return matmul(b, b.conjugate(call.tensor("self")), call.tensor("other"), call.type("self").dtype);
+      })
+      .sample("aten.vdot.default(f32[4], f32[4])")
+      .sample("aten.vdot.default(c64[4], c64[4])");
   add_with_addend(ops);
   add_vectors(ops);
   add_einsum(ops);

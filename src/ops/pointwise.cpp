@@ -10,6 +10,19 @@ namespace {
 
 using Args = std::vector<ExprId>;
 
+// The greater real part goes in front, as with real numbers. Where both are -inf the first stays; where both are +inf,
+// the logarithm of the plain sum.
+ExprId complex_logaddexp(LoopBuilder& b, ExprId x, ExprId y) {
+  const ExprId re_x = b.pool().real(x), re_y = b.pool().real(y), zero = number_expr(b, 0, b.type(re_x));
+  ExprId first = b.op(ScalarOp::ge, {re_x, re_y}), high = b.where(first, x, y), low = b.where(first, y, x);
+  ExprId plain = b.op(ScalarOp::log, {b.add(b.op(ScalarOp::exp, {x}), b.op(ScalarOp::exp, {y}))});
+  ExprId same = b.op(ScalarOp::land, {b.op(ScalarOp::isinf, {re_x}), b.op(ScalarOp::eq, {re_x, re_y})});
+  ExprId ends = b.where(b.op(ScalarOp::lt, {re_x, zero}), low, plain);
+  ExprId sum = b.where(same, ends, b.add(high, b.op(ScalarOp::log1p, {b.op(ScalarOp::exp, {b.sub(low, high)})})));
+  ExprId nan = b.op(ScalarOp::lor, {b.op(ScalarOp::isnan, {x}), b.op(ScalarOp::isnan, {y})});
+  return b.where(nan, b.pool().pair(number_expr(b, NAN, b.type(re_x)), number_expr(b, NAN, b.type(re_x))), sum);
+}
+
 // Unary math whose integers become f32.
 void add_unary_math(OpTable& ops) {
   struct Row {
@@ -285,7 +298,7 @@ Result<ExprId> power(const MapCall& m, const Args& x) {
     if (std::holds_alternative<double>(arg) || (whole && whole->is_constant()))
       if (auto known = known_power(m, x[0], m.call.number("exponent"))) return *known;
   }
-  return m.b.op(is_float(m.type) ? ScalarOp::pow : ScalarOp::ipow, {x[0], x[1]});
+  return m.b.op(is_float(m.type) || is_complex(m.type) ? ScalarOp::pow : ScalarOp::ipow, {x[0], x[1]});
 }
 
 void add_power(OpTable& ops) {
@@ -386,13 +399,17 @@ void add_composed(OpTable& ops) {
     return m.b.op(ScalarOp::sqrt, {m.b.add(m.b.mul(x[0], x[0]), m.b.mul(x[1], x[1]))});
   }).sample("aten.hypot.default(f32[4,5], f32[5])");
   // log(exp a + exp b) = max + log1p(exp(-|a - b|)); equal infinities stay.
-  add_map(ops, "aten.logaddexp.default", {"self", "other"}, Out::floating, [](const MapCall& m, const Args& x) {
-    LoopBuilder& b = m.b;
-    ExprId high = b.op(ScalarOp::max, {x[0], x[1]});
-    ExprId gap = b.op(ScalarOp::neg, {b.op(ScalarOp::abs, {b.sub(x[0], x[1])})});
-    ExprId same = b.op(ScalarOp::land, {b.op(ScalarOp::isinf, {x[0]}), b.op(ScalarOp::eq, {x[0], x[1]})});
-    return b.where(same, x[0], b.add(high, b.op(ScalarOp::log1p, {b.op(ScalarOp::exp, {gap})})));
-  }).sample("aten.logaddexp.default(f32[4,5], f32[5])");
+  add_map(ops, "aten.logaddexp.default", {"self", "other"}, Out::floating,
+          [](const MapCall& m, const Args& x) {
+            LoopBuilder& b = m.b;
+            if (is_complex(m.type)) return complex_logaddexp(b, x[0], x[1]);
+            ExprId high = b.op(ScalarOp::max, {x[0], x[1]});
+            ExprId gap = b.op(ScalarOp::neg, {b.op(ScalarOp::abs, {b.sub(x[0], x[1])})});
+            ExprId same = b.op(ScalarOp::land, {b.op(ScalarOp::isinf, {x[0]}), b.op(ScalarOp::eq, {x[0], x[1]})});
+            return b.where(same, x[0], b.add(high, b.op(ScalarOp::log1p, {b.op(ScalarOp::exp, {gap})})));
+          })
+      .sample("aten.logaddexp.default(f32[4,5], f32[5])")
+      .sample("aten.logaddexp.default(c64[4,5], c64[5])");
   // x log y, 0 where x is 0 unless y is NaN.
   auto operands = [](const std::string& name) {
     const bool second = name.ends_with("Other") || name.ends_with("other_scalar");

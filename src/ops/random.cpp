@@ -47,6 +47,23 @@ LoopValue drawn(LoopBuilder& b, const SymList& sizes, DType dtype, const Draw& f
                        ".drawn");
 }
 
+// Of complex numbers both parts are drawn, with half the variance each, and the mean is real.
+LoopValue drawn_normal(LoopBuilder& b, const SymList& sizes, DType dtype, double mean, double spread) {
+  const bool complex = is_complex(dtype);
+  LoopValue x =
+      drawn(b, complex ? pair_sizes(sizes) : sizes, part_type(dtype),
+            [=](LoopBuilder& p, ExprId bits, DType type, const Index& i) {
+              ExprId y = normal(p, bits, type);
+              y = p.mul(y, number_expr(p, complex ? spread * M_SQRT1_2 : spread, type));
+              if (mean == 0) return y;
+              ExprId shift = number_expr(p, mean, type);
+              if (complex)
+                shift = p.where(p.op(ScalarOp::eq, {i.back(), int_expr(p, 0)}), shift, number_expr(p, 0, type));
+              return p.add(y, shift);
+            });
+  return complex ? b.complex_of(x) : x;
+}
+
 DType drawn_dtype(const Call& call, DType fallback) { return call.dtype("dtype").value_or(fallback); }
 
 void add_fills(OpTable& ops) {
@@ -57,10 +74,12 @@ void add_fills(OpTable& ops) {
       lowered(ops, name, [=](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
         const SymList sizes = like ? call.type("self").sizes : call.integers("size");
         const DType dtype = drawn_dtype(call, like ? call.type("self").dtype : DType::f32);
-        if (is_complex(dtype)) return fail(Kind::unsupported_op, "`{}` of complex numbers", call.op());
-        return Values{drawn(b, sizes, dtype, [=](LoopBuilder& p, ExprId bits, DType type, const Index&) {
-          return is_normal ? normal(p, bits, type) : uniform(p, bits, dtype);
-        })};
+        if (is_normal) return Values{drawn_normal(b, sizes, dtype, 0, 1)};
+        const bool complex = is_complex(dtype);
+        LoopValue x =
+            drawn(b, complex ? pair_sizes(sizes) : sizes, part_type(dtype),
+                  [=](LoopBuilder& p, ExprId bits, DType, const Index&) { return uniform(p, bits, part_type(dtype)); });
+        return Values{complex ? b.complex_of(x) : x};
       }).random();
     }
   for (const char* name :
@@ -98,11 +117,6 @@ void add_refills(OpTable& ops) {
          const double low = call.number("from"), high = call.number("to");
          return b.add(b.mul(uniform(b, bits, dtype), number_expr(b, high - low, type)), number_expr(b, low, type));
        }},
-      {"normal_functional.default",
-       [](const Call& call, LoopBuilder& b, ExprId bits, DType type, DType) {
-         return b.add(b.mul(normal(b, bits, type), number_expr(b, call.number("std"), type)),
-                      number_expr(b, call.number("mean"), type));
-       }},
       {"log_normal.default",
        [](const Call& call, LoopBuilder& b, ExprId bits, DType type, DType) {
          ExprId v = b.add(b.mul(normal(b, bits, type), number_expr(b, call.number("std"), type)),
@@ -139,10 +153,19 @@ void add_refills(OpTable& ops) {
     lowered(ops, row.name, [draw = row.draw](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
       const TensorType& x = call.type("self");
       auto kept = std::make_shared<LowerCall>(call);
-      return Values{drawn(b, x.sizes, x.dtype, [=](LoopBuilder& p, ExprId bits, DType type, const Index&) {
-        return draw(*kept, p, bits, type, x.dtype);
-      })};
+      const DType part = part_type(x.dtype);
+      auto one = [=](LoopBuilder& p, ExprId bits, DType type, const Index&) {
+        return draw(*kept, p, bits, type, part);
+      };
+      if (!is_complex(x.dtype)) return Values{drawn(b, x.sizes, x.dtype, one)};
+      // Only uniform numbers are drawn part by part.
+      if (call.op() != "aten.uniform.default") return fail(Kind::unsupported_op, "`{}` of complex numbers", call.op());
+      return Values{b.complex_of(drawn(b, pair_sizes(x.sizes), part, one))};
     }).random();
+  lowered(ops, "normal_functional.default", [](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
+    const TensorType& x = call.type("self");
+    return Values{drawn_normal(b, x.sizes, x.dtype, call.number("mean"), call.number("std"))};
+  }).random();
   for (const char* form : {"default", "Tensor"})
     lowered(ops, format("bernoulli.{}", form),
             [form = std::string(form)](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
@@ -172,6 +195,39 @@ void add_refills(OpTable& ops) {
         return p.add(p.mul(normal(p, bits, type), p.cvt(spread.at(i), type)), p.cvt(mean.at(i), type));
       })};
     }).random();
+}
+
+// Distributions that take rejection: routines, which draw as often as an element needs.
+void add_rejections(OpTable& ops) {
+  auto routine = [](LoopBuilder& b, const char* name, const Values& parameters, std::vector<double> numbers) {
+    const LoopValue &x = parameters[0], key = b.random_key();
+    const DType type = register_type(x.dtype);
+    Values inputs;
+    for (const LoopValue& v : parameters) inputs.push_back(b.convert(b.broadcast(v, x.sizes), type));
+    inputs.push_back(key);
+    return b.convert(b.routine(name, type, x.sizes, inputs, {product(x.sizes)}, numbers, ".drawn"), x.dtype);
+  };
+  auto gamma = [routine](LoopBuilder& b, const LoopValue& x) {
+    const bool wide = x.dtype == DType::f64;
+    // A draw too small for the type is its least normal number: logarithms of draws are taken.
+    const double least = wide ? 0x1p-1022 : x.dtype == DType::f16 ? 0x1p-14 : 0x1p-126;
+    return routine(b, "random_gamma", {x}, {least});
+  };
+  lowered(ops, "_standard_gamma.default", [gamma](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
+    return Values{gamma(b, call.tensor("self"))};
+  }).random();
+  compose(ops, "_sample_dirichlet.default", [gamma](Compose& c) -> Composed {
+    LoopValue x = gamma(c.b, c.tensor("self"));
+    return c.div(x, c("sum.dim_IntList", {x, SymList{-1}, true}));
+  }).random();
+  lowered(ops, "poisson.default", [routine](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
+    return Values{routine(b, "random_poisson", {call.tensor("self")}, {})};
+  }).random();
+  lowered(ops, "binomial.default", [routine](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
+    LoopValue count = call.tensor("count"), chance = call.tensor("prob");
+    TD_TRY(SymList sizes, broadcast_sizes(count.sizes, chance.sizes));
+    return Values{routine(b, "random_binomial", {b.broadcast(count, sizes), chance}, {})};
+  }).random();
 }
 
 // Without replacement the greatest of p / exponential noise, with it a search in the running sum.
@@ -288,6 +344,7 @@ void add_random_ops(OpTable& ops) {
   add_fills(ops);
   add_refills(ops);
   add_choices(ops);
+  add_rejections(ops);
   add_dropouts(ops);
 }
 

@@ -305,12 +305,14 @@ void add_norms(OpTable& ops) {
       .infer([](const Call& call) -> Types { return one(reduced_type(call, float_dtype(call.type("self").dtype))); })
       .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
         LoopValue x = b.convert(call.tensor("self"), float_dtype(call.type("self").dtype));
-        DType compute = accumulate_type(x.dtype);
+        const DType compute = accumulate_type(x.dtype), real = part_type(compute);
         Dims dims = reduced_dims(call);
         LoopBuilder* p = &b;
-        LoopValue high = reduce_dims(b, ReduceOp::max, x, dims, true, compute, compute, ".max");
-        LoopValue finite = map1(b, high, compute, compute, [p, compute](ExprId v) {
-          return p->where(p->op(ScalarOp::isinf, {v}), number_expr(*p, 0, compute), v);
+        // Of complex numbers the real part says how great an exponential is.
+        LoopValue level = b.from(real, x.sizes, [p, x](const Index& i) { return p->pool().real(x.at(i)); });
+        LoopValue high = reduce_dims(b, ReduceOp::max, is_complex(compute) ? level : x, dims, true, real, real, ".max");
+        LoopValue finite = map1(b, high, real, real, [p, real](ExprId v) {
+          return p->where(p->op(ScalarOp::isinf, {v}), number_expr(*p, 0, real), v);
         });
         LoopValue terms = b.map({x, finite}, x.sizes, compute, compute, [p](const std::vector<ExprId>& v) {
           return p->op(ScalarOp::exp, {p->sub(v[0], v[1])});
@@ -321,6 +323,7 @@ void add_norms(OpTable& ops) {
         return keeps_dims(call) ? y : b.reshape(y, reduced_sizes(x.sizes, dims, false));
       })
       .sample("aten.logsumexp.default(f32[3,4], [1])")
+      .sample("aten.logsumexp.default(c64[3,4], [1])")
       .sample("aten.logsumexp.default(f32[3,4,5], [0, 2], True)");
 }
 
@@ -387,6 +390,7 @@ void add_scans(OpTable& ops) {
         })
         .sample(name + "(f32[3,4], 1)")
         .sample(name + "(i64[3,4], 0)")
+        .sample(name + "(c64[3,4], 0)")
         .sample(name + "(bool[4], 0)");
   }
   // Differences of neighbours, n times, after joining prepend and append; bool differs by xor.

@@ -161,8 +161,23 @@ ExprId blend(LoopBuilder& b, const LoopValue& x, const std::vector<std::vector<T
   return *total;
 }
 
-void add_resample(OpTable& ops, const std::string& name, size_t dims, Method method, const std::string& sample) {
-  ops.add("aten." + name)
+Result<LoopValue> resampled_bytes(LoopBuilder& b, const LowerCall& call, const Resample& r, LoopValue x,
+                                  Method method) {
+  for (size_t d : {1u, 0u}) {
+    if (!r.in[d].is_constant() || !r.out[d].is_constant())
+      return fail(Kind::unsupported_op, "`{}` of bytes of a symbolic size", call.op());
+    const Resize resize{.in = r.in[d].value(),
+                        .out = r.out[d].value(),
+                        .factor = r.factor[d],
+                        .align = r.align_corners,
+                        .method = method};
+    x = bytes_by_table(b, x, x.rank() - 2 + static_cast<int64_t>(d), tap_table(resize, DType::f64));
+  }
+  return x;
+}
+
+OpRow& add_resample(OpTable& ops, const std::string& name, size_t dims, Method method, const std::string& sample) {
+  return ops.add("aten." + name)
       .infer([dims](const Call& call) { return infer_resample(call, dims); })
       .lower([dims, method](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {
         TD_TRY(Resample r, resample_of(call, dims));
@@ -172,6 +187,8 @@ void add_resample(OpTable& ops, const std::string& name, size_t dims, Method met
         SymList sizes = x.sizes;
         size_t lead = sizes.size() - dims;
         std::copy(r.out.begin(), r.out.end(), sizes.begin() + static_cast<ptrdiff_t>(lead));
+        if (x.dtype == DType::u8 && dims == 2 && (method == Method::linear || method == Method::cubic))
+          return resampled_bytes(b, call, r, x, method);
         LoopBuilder* p = &b;
         return b.from(x.dtype, sizes, [p, r, x, lead, method](const Index& i) {
           Index at = i;
@@ -205,10 +222,15 @@ void add_resample_ops(OpTable& ops) {
     }
     std::string linear = dims == 1 ? "upsample_linear1d" : dims == 2 ? "upsample_bilinear2d" : "upsample_trilinear3d";
     add_resample(ops, linear + ".vec", dims, Method::linear, format("({}, {}, False, none)", x, out));
-    add_resample(ops, linear + ".default", dims, Method::linear, format("({}, {}, True)", x, out));
+    OpRow& row = add_resample(ops, linear + ".default", dims, Method::linear, format("({}, {}, True)", x, out));
+    if (dims == 2)
+      row.sample("aten.upsample_bilinear2d.default(u8[1,2,4,9], [8, 5], True)")
+          .sample("aten.upsample_bilinear2d.default(u8[1,2,4,9], [8, 5], False)");
   }
   add_resample(ops, "upsample_bicubic2d.vec", 2, Method::cubic, "(f32[1,2,4,3], [8, 5], False, none)");
-  add_resample(ops, "upsample_bicubic2d.default", 2, Method::cubic, "(f32[1,2,4,3], [8, 5], True)");
+  add_resample(ops, "upsample_bicubic2d.default", 2, Method::cubic, "(f32[1,2,4,3], [8, 5], True)")
+      .sample("aten.upsample_bicubic2d.default(u8[1,2,4,9], [8, 5], True)")
+      .sample("aten.upsample_bicubic2d.default(u8[1,2,4,9], [8, 5], False)");
 }
 
 }  // namespace toroid

@@ -41,23 +41,29 @@ void add_antialiased(OpTable& ops) {
   for (bool cubic : {false, true})
     for (bool vec : {false, true}) {
       const std::string name = format("_upsample_{}2d_aa.{}", cubic ? "bicubic" : "bilinear", vec ? "vec" : "default");
-      lowered(ops, name, [=](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
-        LoopValue x = call.tensor(vec ? "input" : "self");
-        if (!is_float(x.dtype)) return fail(Kind::unsupported_op, "`{}` of {}", call.op(), dtype_name(x.dtype));
-        TD_CHECK_OK(known_sizes(call, {x.sizes[2], x.sizes[3]}));
-        const auto factors = factors_of(call, 2);
-        LoopValue y = x;
-        for (size_t d : {1u, 0u}) {
-          Resize r{.in = x.sizes[2 + d].value(), .factor = factors[d], .align = call.flag("align_corners")};
-          r.out = call.has("output_size")
-                      ? call.integers("output_size", 2)[d].value()
-                      : static_cast<int64_t>(std::floor(static_cast<double>(r.in) * factors[d].value_or(1)));
-          r.method = cubic ? Method::cubic : Method::linear;
-          r.antialias = true;
-          y = by_table(b, y, static_cast<int64_t>(2 + d), tap_table(r, x.dtype));
-        }
-        return Values{b.convert(y, x.dtype)};
-      }).sample("aten." + name + (vec ? "(f32[1,2,6,7], [3, 10], False, none)" : "(f32[1,2,6,7], [3, 10], False)"));
+      lowered(ops, name,
+              [=](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
+                LoopValue x = call.tensor(vec ? "input" : "self");
+                const bool bytes = x.dtype == DType::u8;
+                if (!is_float(x.dtype) && !bytes)
+                  return fail(Kind::unsupported_op, "`{}` of {}", call.op(), dtype_name(x.dtype));
+                TD_CHECK_OK(known_sizes(call, {x.sizes[2], x.sizes[3]}));
+                const auto factors = factors_of(call, 2);
+                LoopValue y = x;
+                for (size_t d : {1u, 0u}) {
+                  Resize r{.in = x.sizes[2 + d].value(), .factor = factors[d], .align = call.flag("align_corners")};
+                  r.out = call.has("output_size")
+                              ? call.integers("output_size", 2)[d].value()
+                              : static_cast<int64_t>(std::floor(static_cast<double>(r.in) * factors[d].value_or(1)));
+                  r.method = cubic ? Method::cubic : Method::linear;
+                  r.antialias = true;
+                  const TapTable table = tap_table(r, bytes ? DType::f64 : x.dtype);
+                  y = (bytes ? bytes_by_table : by_table)(b, y, static_cast<int64_t>(2 + d), table);
+                }
+                return Values{b.convert(y, x.dtype)};
+              })
+          .sample("aten." + name + (vec ? "(u8[1,2,6,7], [3, 10], False, none)" : "(u8[1,2,6,7], [9, 3], False)"))
+          .sample("aten." + name + (vec ? "(f32[1,2,6,7], [3, 10], False, none)" : "(f32[1,2,6,7], [3, 10], False)"));
     }
 }
 

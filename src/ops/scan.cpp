@@ -34,13 +34,21 @@ void add_running(OpTable& ops) {
               return Values{values, places};
             })
         .sample(least ? "aten.cummin.default(i64[4,5], 0)" : "aten.cummax.default(f32[4,5], 1)");
-  lowered(ops, "logcumsumexp.default", [](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
-    LoopValue x = call.tensor("self");
-    if (is_complex(x.dtype)) return fail(Kind::unsupported_op, "`{}` of complex numbers", call.op());
-    if (x.rank() == 0) return Values{x};
-    LoopValue y = along(b, x, call.dim("dim", x.rank()), "running_lse", register_type(x.dtype));
-    return Values{b.convert(y, x.dtype)};
-  }).sample("aten.logcumsumexp.default(f32[4,5], 1)");
+  lowered(ops, "logcumsumexp.default",
+          [](LoopBuilder& b, const LowerCall& call) -> Result<Values> {
+            LoopValue x = call.tensor("self");
+            if (x.rank() == 0) return Values{x};
+            const DType type = register_type(x.dtype);
+            const int64_t dim = call.dim("dim", x.rank());
+            if (!is_complex(x.dtype)) return Values{b.convert(along(b, x, dim, "running_lse", type), x.dtype)};
+            const std::vector<int> order = dim_last(x.rank(), dim);
+            LoopValue pairs = b.parts_of(b.permute(b.convert(x, type), order));
+            const Sym n = x.sizes[at(dim)], rows = product(SymList(pairs.sizes.begin(), pairs.sizes.end() - 2));
+            LoopValue y = b.routine("running_complex_lse", pairs.dtype, pairs.sizes, {pairs}, {rows, n}, {}, ".run");
+            return Values{b.convert(b.permute(b.complex_of(y), inverse_order(order)), x.dtype)};
+          })
+      .sample("aten.logcumsumexp.default(f32[4,5], 1)")
+      .sample("aten.logcumsumexp.default(c64[4,5], 0)");
 }
 
 // Means of neighbours times their distance, summed or running.

@@ -149,25 +149,40 @@ void add_polynomials(OpTable& ops) {
 }
 
 void add_bits(OpTable& ops) {
-  // The next value of the type's own grid towards `other`; bf16's is every 65536th of f32's.
+  // The next value of the type's own grid towards `other`; bf16's is every 65536th of f32's, f16's every 8192nd but for
+  // the steps of 2^-24 below 2^-14 and the end at 65504.
   add_map(
       ops, "aten.nextafter.default", {"self", "other"}, Out::promoted,
       [](const MapCall& m, const Args& x) -> Result<ExprId> {
         LoopBuilder& b = m.b;
         if (m.type == DType::f32 || m.type == DType::f64) return b.op(ScalarOp::nextafter, {x[0], x[1]});
-        if (m.type != DType::bf16) return fail(Kind::unsupported_op, "`{}` of {}", m.call.op(), dtype_name(m.type));
+        const bool half = m.type == DType::f16;
+        if (m.type != DType::bf16 && !half)
+          return fail(Kind::unsupported_op, "`{}` of {}", m.call.op(), dtype_name(m.type));
         auto i32 = [&](int64_t v) { return b.pool().integer(v, DType::i32); };
         ExprId bits = b.pool().bitcast(x[0], DType::i32);
         // Away from zero when `other` lies beyond x as seen from zero.
         ExprId away = b.op(ScalarOp::lxor, {b.op(ScalarOp::gt, {x[1], x[0]}), b.op(ScalarOp::lt, {x[0], m.number(0)})});
-        ExprId moved = b.pool().bitcast(b.add(bits, b.where(away, i32(0x10000), i32(-0x10000))), DType::f32);
-        ExprId least = b.op(ScalarOp::copysign, {b.number(0x1p-133, DType::f32), x[1]});
+        const int64_t step = half ? 0x2000 : 0x10000;
+        ExprId moved = b.pool().bitcast(b.add(bits, b.where(away, i32(step), i32(-step))), DType::f32);
+        ExprId least = b.op(ScalarOp::copysign, {b.number(half ? 0x1p-24 : 0x1p-133, DType::f32), x[1]});
+        if (half) {
+          ExprId size = b.op(ScalarOp::abs, {x[0]}), normal = b.number(0x1p-14, DType::f32);
+          ExprId low = b.where(away, b.op(ScalarOp::lt, {size, normal}), b.op(ScalarOp::le, {size, normal}));
+          ExprId by = b.op(ScalarOp::copysign, {b.number(0x1p-24, DType::f32), b.sub(x[1], x[0])});
+          ExprId most = b.number(65504, DType::f32), end = b.number(INFINITY, DType::f32);
+          moved = b.where(b.op(ScalarOp::gt, {b.op(ScalarOp::abs, {moved}), most}),
+                          b.where(b.op(ScalarOp::isinf, {x[0]}), most, end), moved);
+          moved = b.op(ScalarOp::copysign, {b.where(low, b.add(x[0], by), moved), x[0]});
+        }
         ExprId y = b.where(b.op(ScalarOp::eq, {x[0], m.number(0)}), least, moved);
         y = b.where(b.op(ScalarOp::eq, {x[0], x[1]}), x[1], y);
         ExprId nan = b.op(ScalarOp::lor, {b.op(ScalarOp::isnan, {x[0]}), b.op(ScalarOp::isnan, {x[1]})});
         return b.where(nan, b.add(x[0], x[1]), y);
       })
-      .sample("aten.nextafter.default(f32[4,5], f32[5])");
+      .sample("aten.nextafter.default(f32[4,5], f32[5])")
+      .sample("aten.nextafter.default(f16[4,5], f16[5])")
+      .sample("aten.nextafter.default(bf16[4,5], bf16[5])");
   // x 2^n: by f64, whose exponents have room for what f32 would lose on the way.
   add_map(ops, "aten.ldexp.Tensor", {"self", "other"}, Out::floating, [](const MapCall& m, const Args& x) {
     LoopBuilder& b = m.b;
@@ -176,27 +191,35 @@ void add_bits(OpTable& ops) {
     return b.cvt(b.mul(b.cvt(x[0], wide), power), m.type);
   }).sample("aten.ldexp.Tensor(f32[4,5], i64[5])");
   // x = mantissa * 2^exponent, |mantissa| in [0.5, 1); 0, infinities and NaN keep themselves with exponent 0.
-  lowered(ops, "frexp.Tensor", [](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
-    LoopValue x = call.tensor("self");
-    if (x.dtype == DType::f64) return fail(Kind::unsupported_op, "`{}` of f64", call.op());
-    LoopBuilder* p = &b;
-    auto i32 = [p](int64_t v) { return p->pool().integer(v, DType::i32); };
-    // A denormal is scaled by 2^32 first.
-    auto parts = [=](ExprId v) {
-      ExprId tiny = p->op(ScalarOp::lt, {p->op(ScalarOp::abs, {v}), p->number(0x1p-126, DType::f32)});
-      ExprId scaled = p->where(tiny, p->mul(v, p->number(0x1p32, DType::f32)), v);
-      ExprId bits = p->pool().bitcast(scaled, DType::i32);
-      ExprId exponent = p->op(ScalarOp::band, {p->op(ScalarOp::shr, {bits, i32(23)}), i32(255)});
-      ExprId plain =
-          p->op(ScalarOp::land, {p->op(ScalarOp::ne, {exponent, i32(0)}), p->op(ScalarOp::ne, {exponent, i32(255)})});
-      ExprId mantissa = p->pool().bitcast(
-          p->op(ScalarOp::bor, {p->op(ScalarOp::band, {bits, i32(0x807fffff)}), i32(0x3f000000)}), DType::f32);
-      ExprId e = p->sub(exponent, p->where(tiny, i32(126 + 32), i32(126)));
-      return std::pair{p->where(plain, mantissa, v), p->where(plain, e, i32(0))};
-    };
-    return std::vector<LoopValue>{map1(b, x, DType::f32, x.dtype, [parts](ExprId v) { return parts(v).first; }),
-                                  map1(b, x, DType::f32, DType::i32, [parts](ExprId v) { return parts(v).second; })};
-  }).sample("aten.frexp.Tensor(f32[4,5])");
+  lowered(ops, "frexp.Tensor",
+          [](LoopBuilder& b, const LowerCall& call) -> Result<std::vector<LoopValue>> {
+            LoopValue x = call.tensor("self");
+            LoopBuilder* p = &b;
+            const bool wide = x.dtype == DType::f64;
+            const DType type = wide ? DType::f64 : DType::f32, whole = wide ? DType::i64 : DType::i32;
+            // Bits of the fraction, the exponent of 1/2 and the greatest one.
+            const int64_t fraction = wide ? 52 : 23, half = wide ? 1022 : 126, most = wide ? 2047 : 255;
+            auto integer = [p, whole](int64_t v) { return p->pool().integer(v, whole); };
+            // A denormal is scaled by 2^64 first.
+            auto parts = [=](ExprId v) {
+              ExprId least = p->number(std::ldexp(1.0, static_cast<int>(-half)), type);
+              ExprId tiny = p->op(ScalarOp::lt, {p->op(ScalarOp::abs, {v}), least});
+              ExprId scaled = p->where(tiny, p->mul(v, p->number(0x1p64, type)), v);
+              ExprId bits = p->pool().bitcast(scaled, whole);
+              ExprId exponent = p->op(ScalarOp::band, {p->op(ScalarOp::shr, {bits, integer(fraction)}), integer(most)});
+              ExprId plain = p->op(ScalarOp::land, {p->op(ScalarOp::ne, {exponent, integer(0)}),
+                                                    p->op(ScalarOp::ne, {exponent, integer(most)})});
+              ExprId rest = p->op(ScalarOp::band, {bits, integer(~(most << fraction))});
+              ExprId mantissa = p->pool().bitcast(p->op(ScalarOp::bor, {rest, integer(half << fraction)}), type);
+              ExprId e = p->sub(exponent, p->where(tiny, integer(half + 64), integer(half)));
+              return std::pair{p->where(plain, mantissa, v), p->where(plain, e, integer(0))};
+            };
+            return std::vector<LoopValue>{
+                map1(b, x, type, x.dtype, [parts](ExprId v) { return parts(v).first; }),
+                map1(b, x, type, DType::i32, [p, parts](ExprId v) { return p->cvt(parts(v).second, DType::i32); })};
+          })
+      .sample("aten.frexp.Tensor(f32[4,5])")
+      .sample("aten.frexp.Tensor(f64[4,5])");
   add_map(ops, "aten.gcd.default", {"self", "other"}, Out::promoted, [](const MapCall& m, const Args& x) {
     return m.b.op(ScalarOp::gcd, {x[0], x[1]});
   }).sample("aten.gcd.default(i64[4,5], i64[5])");

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "loop/scalar.h"
 #include "ops/rules.h"
 
 namespace toroid {
@@ -110,6 +111,34 @@ LoopValue constant_table(LoopBuilder& b, DType dtype, size_t rows, size_t column
   return b.read(b.loops().add(std::move(t)));
 }
 
+// The sum over the taps in this type.
+LoopValue sum_by_table(LoopBuilder& b, const LoopValue& x, int64_t dim, const TapTable& table, DType type) {
+  const auto d = static_cast<size_t>(dim);
+  const size_t rows = table.starts.size();
+  LoopValue first = constant_table(b, DType::i64, rows, 1, [&](size_t i, size_t, std::byte* to) {
+    std::memcpy(to, &table.starts[i], sizeof(int64_t));
+  });
+  LoopValue weight = constant_table(b, type, rows, table.most, [&](size_t i, size_t j, std::byte* to) {
+    const double w = j < table.weights[i].size() ? table.weights[i][j] : 0;
+    store_scalar(to, type, is_float(type) ? Scalar{.f = w} : Scalar{.i = static_cast<int64_t>(w)});
+  });
+  SymList all = x.sizes;
+  all[d] = static_cast<int64_t>(rows);
+  all.push_back(static_cast<int64_t>(table.most));
+  LoopBuilder* p = &b;
+  LoopValue terms = b.from(type, all, [=](const Index& i) {
+    Index xi(i.begin(), i.end() - 1);
+    ExprId place = p->add(first.at({i[d], int_expr(*p, 0)}), i.back()), last = p->index(x.sizes[d] - 1);
+    xi[d] = p->op(ScalarOp::min, {place, last});
+    // Beyond the row's own taps nothing is read twice: what stands there may be infinite.
+    ExprId w = weight.at({i[d], i.back()});
+    ExprId counts = p->op(ScalarOp::ne, {w, number_expr(*p, 0, type)});
+    return p->where(counts, p->mul(p->cvt(x.at(xi), type), w), number_expr(*p, 0, type));
+  });
+  return b.reduce(ReduceOp::sum, terms, {static_cast<int64_t>(all.size()) - 1}, false, type, type,
+                  format(".axis{}", dim));
+}
+
 }  // namespace
 
 TapTable tap_table(const Resize& resize, DType type) {
@@ -139,36 +168,30 @@ TapTable transposed(const TapTable& table, int64_t in) {
   return result;
 }
 
-LoopValue by_table(LoopBuilder& b, const LoopValue& x, int64_t dim, const TapTable& table) {
-  const auto d = static_cast<size_t>(dim);
-  const size_t rows = table.starts.size();
-  const DType type = register_type(x.dtype);
-  LoopValue first = constant_table(b, DType::i64, rows, 1, [&](size_t i, size_t, std::byte* to) {
-    std::memcpy(to, &table.starts[i], sizeof(int64_t));
-  });
-  LoopValue weight = constant_table(b, type, rows, table.most, [&](size_t i, size_t j, std::byte* to) {
-    const double w = j < table.weights[i].size() ? table.weights[i][j] : 0;
-    const float single = static_cast<float>(w);
-    if (type == DType::f64)
-      std::memcpy(to, &w, sizeof w);
-    else
-      std::memcpy(to, &single, sizeof single);
-  });
-  SymList all = x.sizes;
-  all[d] = static_cast<int64_t>(rows);
-  all.push_back(static_cast<int64_t>(table.most));
+LoopValue bytes_by_table(LoopBuilder& b, const LoopValue& x, int64_t dim, const TapTable& table) {
+  double greatest = 0;
+  for (const auto& row : table.weights)
+    for (double w : row) greatest = std::max(greatest, w);
+  // As many bits as keep the greatest weight below 2^15.
+  int bits = 0;
+  while (bits < 22 && static_cast<int>(0.5 + std::ldexp(greatest, bits + 1)) < 1 << 15) ++bits;
+  TapTable whole = table;
+  for (auto& row : whole.weights)
+    for (double& w : row) w = std::trunc(std::ldexp(w, bits) + (w < 0 ? -0.5 : 0.5));
   LoopBuilder* p = &b;
-  LoopValue terms = b.from(type, all, [=](const Index& i) {
-    Index xi(i.begin(), i.end() - 1);
-    ExprId place = p->add(first.at({i[d], int_expr(*p, 0)}), i.back()), last = p->index(x.sizes[d] - 1);
-    xi[d] = p->op(ScalarOp::min, {place, last});
-    // Beyond the row's own taps nothing is read twice: what stands there may be infinite.
-    ExprId w = weight.at({i[d], i.back()});
-    ExprId counts = p->op(ScalarOp::ne, {w, number_expr(*p, 0, type)});
-    return p->where(counts, p->mul(p->cvt(x.at(xi), type), w), number_expr(*p, 0, type));
-  });
-  return b.reduce(ReduceOp::sum, terms, {static_cast<int64_t>(all.size()) - 1}, false, type, type,
-                  format(".axis{}", dim));
+  auto num = [p](int64_t v) { return p->pool().integer(v, DType::i32); };
+  // Rounded to the nearest and cut to a byte.
+  LoopValue sum = sum_by_table(b, x, dim, whole, DType::i32);
+  return b.materialize(map1(b, sum, DType::i32, DType::u8,
+                            [=](ExprId v) {
+                              if (bits > 0) v = p->op(ScalarOp::shr, {p->add(v, num(1 << (bits - 1))), num(bits)});
+                              return p->op(ScalarOp::min, {p->op(ScalarOp::max, {v, num(0)}), num(255)});
+                            }),
+                       format(".bytes{}", dim));
+}
+
+LoopValue by_table(LoopBuilder& b, const LoopValue& x, int64_t dim, const TapTable& table) {
+  return sum_by_table(b, x, dim, table, register_type(x.dtype));
 }
 
 }  // namespace toroid

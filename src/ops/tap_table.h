@@ -31,5 +31,7 @@ TapTable transposed(const TapTable& table, int64_t in);
 
 // x with `dim` resized by the table, in the register type of x.
 LoopValue by_table(LoopBuilder& b, const LoopValue& x, int64_t dim, const TapTable& table);
+// The same for bytes, which eager resizes one dim after another with weights in whole multiples of a power of two.
+LoopValue bytes_by_table(LoopBuilder& b, const LoopValue& x, int64_t dim, const TapTable& table);
 
 }  // namespace toroid

@@ -48,7 +48,9 @@ InterpTensor input_values(const std::string& op, const TensorType& type, size_t 
           contains(op, {"index", "gather", "embedding", "take", "scatter", "one_hot", "nll", "cross_entropy", "unpool",
                         "pool2d_backward", "pool3d_backward", "with_indices_backward", "put", "multi_margin"});
       bool divisors = contains(op, {"div", "remainder", "fmod", "pow", "shift"});
-      if (contains(op, {"multilabel_margin"}))
+      if (contains(op, {"upsample"}))
+        values.push_back(std::floor(u * 256));
+      else if (contains(op, {"multilabel_margin"}))
         values.push_back(std::floor(u * 5) - 1);
       else if (contains(op, {"embedding_bag"}))
         values.push_back(static_cast<double>(i * 3 / count));

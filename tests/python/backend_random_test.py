@@ -35,6 +35,9 @@ DRAWS = {
     "geometric_": (lambda x: torch.empty_like(x).geometric_(0.5), 2, 2**0.5),
     "randperm": (lambda x: x * torch.randperm(x.numel()), 9999.5, 5773.5),
     "multinomial": (lambda x: torch.multinomial(x[:10], 20000, replacement=True) * x, 4.5, 8.25**0.5),
+    "poisson": (lambda x: torch.poisson(x * 3.5), 3.5, 3.5**0.5),
+    "gamma": (lambda x: torch._standard_gamma(x * 2.5), 2.5, 2.5**0.5),
+    "complex": (lambda x: torch.view_as_real(torch.randn(10000, dtype=torch.complex64)).view(-1) * x, 0, 0.5**0.5),
     "rrelu": (lambda x: F.rrelu(-x, 0.1, 0.3, training=True), -0.2, 0.2 * 12**-0.5),
 }
 
@@ -55,6 +58,48 @@ def test_draws(name, dynamic):
         # A mean of 20,000 strays by 0.7 % of the deviation; whole channels of ten by three times as much.
         assert abs(drawn.mean() - mean) < 0.1 * deviation
         assert abs(drawn.std() - deviation) < 0.1 * deviation
+
+
+# Draws by rejection have several branches, which moments alone tell apart badly.
+SHAPES = {
+    "poisson 0.3": lambda x: torch.poisson(x * 0.3),
+    "poisson 9.5": lambda x: torch.poisson(x * 9.5),
+    "poisson 10": lambda x: torch.poisson(x * 10),
+    "poisson 300": lambda x: torch.poisson(x * 300),
+    "binomial 5, 0.1": lambda x: torch.binomial(x * 5, x * 0.1),
+    "binomial 15, 0.9": lambda x: torch.binomial(x * 15, x * 0.9),
+    "binomial 40, 0.4": lambda x: torch.binomial(x * 40, x * 0.4),
+    "binomial 900, 0.8": lambda x: torch.binomial(x * 900, x * 0.8),
+    "gamma 0.2": lambda x: torch._standard_gamma(x * 0.2),
+    "gamma 1": lambda x: torch._standard_gamma(x),
+    "gamma 50": lambda x: torch._standard_gamma(x * 50),
+    "gamma 3, f64": lambda x: torch._standard_gamma(x.double() * 3),
+    "dirichlet": lambda x: torch._sample_dirichlet(x.view(-1, 4)).view(-1),
+    "poisson 40, bf16": lambda x: torch.poisson(x.bfloat16() * 40),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_distributions_are_eagers(name):
+    f, n = SHAPES[name], 40000
+    torch.manual_seed(11)
+    ours, eager = compile_native(f)(torch.ones(n)), f(torch.ones(n))
+    assert ours.dtype == eager.dtype
+    # Kolmogorov and Smirnov: the distance of two samples' distribution functions is above 1.95 sqrt(2 / n) in one case
+    # of a thousand.
+    places = torch.cat([ours, eager]).double().unique()
+    parts = [torch.searchsorted(s.double().sort().values, places, right=True) / n for s in (ours, eager)]
+    assert (parts[0] - parts[1]).abs().max() < 1.95 * (2 / n) ** 0.5
+
+
+def test_ends_of_distributions():
+    compiled = compile_native(
+        lambda n, p: (torch.binomial(n, p), torch.poisson(n), torch._standard_gamma(n), torch.poisson(-n))
+    )
+    n, p = torch.tensor([0.0, 7, 7, 7]), torch.tensor([0.5, 0, 1, torch.nan])
+    binomial, poisson, gamma, bad = compiled(n, p)
+    assert torch.equal(binomial[:3], torch.tensor([0.0, 0, 7])) and binomial[3].isnan()
+    assert poisson[0] == 0 and 0 <= gamma[0] < 1e-37 and bad[1:].isnan().all()
 
 
 # y = x * g(numbers), so x's gradient times x is y where both directions saw the same numbers.

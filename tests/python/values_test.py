@@ -96,6 +96,62 @@ class Values(unittest.TestCase):
         self.check(lambda a, b: torch.linalg.ldl_solve(*torch.linalg.ldl_factor(a), b), a,
                    torch.randn(4, 6, 2, dtype=torch.float64))
 
+    def test_complex_eigenvalues_come_in_eagers_order(self):
+        torch.manual_seed(2)
+        # All of one size, so that none but LAPACK's own order is met.
+        for n in (1, 2, 5, 12, 40):
+            a = torch.randn(3, n, n, dtype=torch.complex128)
+            self.check(lambda a: torch.linalg.eigvals(a), a)
+        self.check(lambda a: torch.linalg.eigvals(a), torch.randn(2, 6, 6, dtype=torch.complex64).triu())
+
+    def test_complex_weights(self):
+        torch.manual_seed(3)
+        shared = torch.randn(2, 6, dtype=torch.complex64)
+
+        class Module(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = torch.nn.Parameter(torch.randn(4, 3, dtype=torch.complex64))
+                self.register_buffer("rows", shared[1])
+                self.register_buffer("sum", torch.zeros(3, dtype=torch.complex128))
+
+            def forward(self, x):
+                self.sum.add_((x @ self.weight).sum(0))
+                return self.weight.mT, self.rows * 2, self.sum + self.rows[:3]
+
+        module, x = Module().requires_grad_(False), torch.randn(5, 4, dtype=torch.complex64)
+        program = toroid.compile(torch.export.export(module, (x,), strict=False))
+        for _ in range(2):
+            torch.testing.assert_close(program(x), module(x), rtol=1e-5, atol=1e-5)
+
+    def test_complex_inputs_that_are_written(self):
+        def add(x, y):
+            return x.mul_(y).sum()
+
+        x, y = torch.randn(3, 4, dtype=torch.complex64), torch.randn(4, dtype=torch.complex64)
+        program = toroid.compile(torch.export.export(Function(add), (x.clone(), y), strict=False))
+        for same in (lambda x: x.clone(), lambda x: x.mT.clone().mT):
+            ours, eager = same(x), same(x)
+            torch.testing.assert_close(program(ours, y), add(eager, y))
+            torch.testing.assert_close(ours, eager)
+
+    def test_types_that_are_only_handed_on(self):
+        half = torch.randn(4, 2, dtype=torch.float16)
+        self.check(lambda x: torch.view_as_complex(x), half)
+        self.check(lambda x: torch.complex(x, x * 2), half)
+        self.check(lambda z: torch.view_as_real(z * 1), torch.view_as_complex(half).clone())
+        for dtype in (torch.uint16, torch.uint32, torch.uint64):
+            self.check(lambda x: x.reshape(2, 3).mT.clone(), torch.arange(6).to(dtype))
+        self.check(lambda x: torch.hash_tensor(x), torch.randn(7))
+
+    def test_bytes_resized(self):
+        torch.manual_seed(4)
+        image = torch.randint(0, 256, (1, 3, 9, 14), dtype=torch.uint8)
+        for mode in ("bilinear", "bicubic"):
+            for size in ((9, 30), (4, 14), (21, 5)):
+                for options in ({}, {"align_corners": True}, {"antialias": True}):
+                    self.check(lambda x, m=mode, s=size, o=options: torch.nn.functional.interpolate(x, s, mode=m, **o), image)
+
 
 if __name__ == "__main__":
     unittest.main()

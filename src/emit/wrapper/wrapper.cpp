@@ -447,9 +447,8 @@ class Wrapper {
         const size_t slot = static_cast<size_t>(
             std::find(signature_.slots.begin(), signature_.slots.end(), static_cast<size_t>(output.target.input)) -
             signature_.slots.begin());
-        if (tensor.pairs) return fail(Kind::unsupported, "an input of complex numbers that is written to");
         copy_lines(pointer(place.buffer), tensor.sizes, place.strides, format("(char*)in[{}].data", slot), {},
-                   tensor.dtype, format("in[{}].strides", slot));
+                   tensor.dtype, format("in[{}].strides", slot), tensor.pairs);
       }
     }
     return {};
@@ -457,7 +456,13 @@ class Wrapper {
 
   // Element by element over all dims: write-backs are rare and small beside the model.
   void copy_lines(const std::string& from, const SymList& sizes, const SymList& from_strides, const std::string& to,
-                  const SymList& to_strides, DType dtype, const std::string& to_stride_array = "") {
+                  const SymList& to_strides, DType dtype, const std::string& to_stride_array = "",
+                  bool to_pairs = false) {
+    // The caller counts pairs as one element.
+    auto stride_there = [&](size_t d) {
+      if (to_pairs && d + 1 == sizes.size()) return std::string("1");
+      return format("{}{}[{}]", to_pairs ? "2 * " : "", to_stride_array, d);
+    };
     const char* type = dtype_bytes(dtype) == 1   ? "char"
                        : dtype_bytes(dtype) == 2 ? "short"
                        : dtype_bytes(dtype) == 4 ? "int"
@@ -469,7 +474,7 @@ class Wrapper {
     for (size_t d = 0; d < sizes.size(); ++d) {
       line(format("{}for (i64 i{} = 0; i{} < {}; ++i{})", indent, d, d, c(sizes[d]), d));
       append(a, " + i{} * {}", d, c(from_strides[d]));
-      append(b, " + i{} * {}", d, to_stride_array.empty() ? c(to_strides[d]) : format("{}[{}]", to_stride_array, d));
+      append(b, " + i{} * {}", d, to_stride_array.empty() ? c(to_strides[d]) : stride_there(d));
       indent += "  ";
     }
     line(format("{}to[{}] = from[{}]; }}", indent, b, a));
