@@ -147,6 +147,26 @@ std::vector<int> inverse_order(const std::vector<int>& order) {
   return back;
 }
 
+namespace {
+
+// Each dim behind the one whose stride is its size times its stride; none where that chain breaks.
+std::vector<int> chained_order(const TensorType& type) {
+  std::vector<int> left, inner_first, ones;
+  for (int d : row_major(type.rank())) (is_one(type.sizes[static_cast<size_t>(d)]) ? ones : left).push_back(d);
+  for (Sym next = 1; !left.empty();) {
+    auto found = std::ranges::find_if(left, [&](int d) { return proves_eq(type.strides[static_cast<size_t>(d)], next); });
+    if (found == left.end()) return {};
+    next *= type.sizes[static_cast<size_t>(*found)];
+    inner_first.push_back(*found);
+    left.erase(found);
+  }
+  std::vector<int> order(inner_first.rbegin(), inner_first.rend());
+  order.insert(order.end(), ones.begin(), ones.end());
+  return order;
+}
+
+}  // namespace
+
 std::optional<std::vector<int>> dense_order(const TensorType& type) {
   // Dims of size 1 may carry any stride; they go last in their own order.
   std::vector<int> order = row_major(type.rank());
@@ -161,7 +181,9 @@ std::optional<std::vector<int>> dense_order(const TensorType& type) {
     if (!proves_le(x, y)) known = false;
     return false;
   });
-  if (!known || !is_contiguous_in(type, order)) return std::nullopt;
+  // 8*s0 and 8*s0*s0 cannot be compared where s0 may be 1; that one follows on the other can be seen.
+  if (!known) order = chained_order(type);
+  if ((!known && order.empty()) || !is_contiguous_in(type, order)) return std::nullopt;
   return order;
 }
 

@@ -51,6 +51,10 @@ class Values(unittest.TestCase):
             self.check(lambda x: f(x, size, step), x)
             self.check(lambda x: f(x.mT, size, step), torch.randn(9, 3))
 
+    def test_a_product_less_itself(self):
+        x = torch.randn(100)
+        self.check(lambda x: ((x * x) - (x * x), (x * 3) - (x * 3).abs().copysign(x), (x / 3) * x - (x / 3 * x).relu()), x, rtol=0, atol=0)
+
     def test_results_that_are_empty_inputs(self):
         self.check(lambda x: x.conj(), torch.randn(0, 3))
         self.check(lambda x: torch.real(x), torch.randn(2, 0))

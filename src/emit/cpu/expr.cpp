@@ -392,13 +392,15 @@ ExprEmitter::Value ExprEmitter::check_divisor(const Expr& expr) {
   return divisor;
 }
 
-// a * b + c with one rounding, where the product is used for nothing else so far.
+// a * b + c with one rounding, where the product is used for nothing else so far, nor inside c: a*b - a*b is 0.
 std::optional<ExprEmitter::Value> ExprEmitter::emit_fused(const Expr& expr) {
   if (expr.dtype != DType::f32 || (expr.op != ScalarOp::add && expr.op != ScalarOp::sub)) return std::nullopt;
   for (size_t p = 0; p < 2; ++p) {
     const Expr product = pool_[expr.args[p]];
-    if (product.kind != ExprKind::op || product.op != ScalarOp::mul || done_.contains(expr.args[p])) continue;
-    Value a = emit(product.args[0]), b = emit(product.args[1]), c = emit(expr.args[1 - p]);
+    if (product.kind != ExprKind::op || product.op != ScalarOp::mul) continue;
+    Value c = emit(expr.args[1 - p]);
+    if (done_.contains(expr.args[p])) continue;
+    Value a = emit(product.args[0]), b = emit(product.args[1]);
     const bool vector = a.is_vector || b.is_vector || c.is_vector;
     if (vector) a = as_vector(a), b = as_vector(b), c = as_vector(c);
     const char* minus_product = expr.op == ScalarOp::sub && p == 1 ? "-" : "";
