@@ -236,7 +236,14 @@ Result<std::vector<Handle>> GraphWriter::call_as_given(const std::string& op, co
   const Schema* schema = find_schema(op);
   if (schema) {
     const Handle* first = args.empty() ? nullptr : std::get_if<Handle>(&args[0]);
-    if (first && is_identity(*schema, args)) return std::vector<Handle>{*first};
+    if (first && is_identity(*schema, args)) {
+      // In tracing, dropout without training is a clone, and what follows is claimed with the clone's strides.
+      if (!notes.empty() && notes[0].type && notes[0].claimed && !same_type(type(*first), *notes[0].type) &&
+          notes[0].type->strides.size() == notes[0].type->sizes.size() && dense_order(*notes[0].type) &&
+          !dense_order(type(*first)))
+        return call_as_given("aten.clone.default", {*first, None{}}, notes, where);
+      return std::vector<Handle>{*first};
+    }
     // A fresh tensor with the same contents needs no copy here: a write to either makes a new value.
     if (first && op == "aten.lift_fresh_copy.default")
       return std::vector<Handle>{add_storage(read(*first), at(*first).name)};
