@@ -26,9 +26,12 @@ OneCall one_call(std::string base, std::vector<Arg> args) {
   if (base == "add" || base == "sub" || base == "mul" || base == "div") overload = tensors ? "Tensor" : "Scalar";
   if ((base == "add" || base == "sub") && args.size() == 2) args.emplace_back(Sym(1));
   if (base == "lerp") overload = is_tensor(args[2]) ? "Tensor" : "Scalar";
-  if (base == "pow" && !is_tensor(args[0])) overload = "Scalar";
-  else if (base == "pow" && in_place) overload = tensors ? "Tensor" : "Scalar";
-  else if (base == "pow") overload = tensors ? "Tensor_Tensor" : "Tensor_Scalar";
+  if (base == "pow" && !is_tensor(args[0]))
+    overload = "Scalar";
+  else if (base == "pow" && in_place)
+    overload = tensors ? "Tensor" : "Scalar";
+  else if (base == "pow")
+    overload = tensors ? "Tensor_Tensor" : "Tensor_Scalar";
   return {"aten." + base + (in_place ? "_." : ".") + overload, std::move(args)};
 }
 
