@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/check.h"
+#include "import/foreach.h"
 #include "ops/rules.h"
 
 namespace toroid {
@@ -236,7 +237,14 @@ Result<std::vector<Handle>> GraphWriter::call_as_given(const std::string& op, co
   const Schema* schema = find_schema(op);
   if (schema) {
     const Handle* first = args.empty() ? nullptr : std::get_if<Handle>(&args[0]);
-    if (first && is_identity(*schema, args)) return std::vector<Handle>{*first};
+    if (first && is_identity(*schema, args)) {
+      // In tracing, dropout without training is a clone, and what follows is claimed with the clone's strides.
+      if (!notes.empty() && notes[0].type && notes[0].claimed && !same_type(type(*first), *notes[0].type) &&
+          notes[0].type->strides.size() == notes[0].type->sizes.size() && dense_order(*notes[0].type) &&
+          !dense_order(type(*first)))
+        return call_as_given("aten.clone.default", {*first, None{}}, notes, where);
+      return std::vector<Handle>{*first};
+    }
     // A fresh tensor with the same contents needs no copy here: a write to either makes a new value.
     if (first && op == "aten.lift_fresh_copy.default")
       return std::vector<Handle>{add_storage(read(*first), at(*first).name)};
@@ -251,6 +259,15 @@ Result<std::vector<Handle>> GraphWriter::call_as_given(const std::string& op, co
         std::holds_alternative<None>(args[3]) && std::holds_alternative<None>(args[4]))
       return call("aten._native_batch_norm_legit.no_stats", {args[0], args[1], args[2], args[5], args[6], args[7]},
                   notes, where);
+    if (const std::optional<std::vector<OneCall>> calls = foreach_calls(*schema, args)) {
+      std::vector<Handle> handles;
+      for (size_t i = 0; i < calls->size(); ++i) {
+        const std::vector<ResultNote> note = i < notes.size() ? std::vector{notes[i]} : std::vector<ResultNote>();
+        TD_TRY(std::vector<Handle> one, call((*calls)[i].op, (*calls)[i].args, note, where));
+        if (!schema->returns.empty()) handles.push_back(one.at(0));
+      }
+      return handles;
+    }
     if (op == "aten.tensor_split.tensor_indices_or_sections" && first) return call_tensor_split(args, notes, where);
     if (schema->mutates() || (op == "aten.native_batch_norm.default" && flag(*schema, args, "training")))
       return call_mutating(*schema, op, args, notes, where);

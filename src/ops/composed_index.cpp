@@ -28,6 +28,16 @@ void add_flat_writes(OpTable& ops) {
           })
       .sample("aten.put.default(f32[3,4], i64[5], f32[5])")
       .sample("aten.put.default(f32[3,4], i64[5], f32[5], True)");
+  // Rows that are looked up and longer than max_norm become as long.
+  compose(ops, "embedding_renorm.default", [](Compose& c) -> Composed {
+    LoopValue x = c.tensor("self");
+    LoopValue rows = c("reshape.default", {c.tensor("indices"), SymList{product(c.tensor("indices").sizes)}});
+    LoopValue used = c("index_fill.int_Scalar", {c("new_zeros.default", {x, SymList{x.sizes[0], 1}}), 0, rows, 1});
+    LoopValue norm = c("linalg_vector_norm.default", {x, c["norm_type"], SymList{1}, true});
+    LoopValue scale = c.mul(c("reciprocal.default", {c.add(norm, 1e-7)}), c["max_norm"]);
+    LoopValue longer = c("logical_and.default", {used, c("gt.Scalar", {norm, c["max_norm"]})});
+    return c.mul(x, c("where.ScalarOther", {longer, scale, 1.0}));
+  }).sample("aten.embedding_renorm.default(f32[5,4], i64[3], 0.5, 2.0)");
   // The k-th place that the mask has takes source's k-th element.
   compose(ops, "masked_scatter.default", [](Compose& c) -> Composed {
     Values both = c.all("broadcast_tensors.default", {Values{c.tensor("self"), c.tensor("mask")}});

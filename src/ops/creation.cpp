@@ -1,5 +1,6 @@
 // Tensors from nothing (full, arange, eye, …), casts and copies.
 #include <cmath>
+#include <set>
 
 #include "base/check.h"
 #include "ops/rules.h"
@@ -123,6 +124,17 @@ double as_double(const Arg& arg) {
   return v->is_constant() ? static_cast<double>(v->value()) : evaluate_float(*v, {});
 }
 
+// 3.0 and to_float(s0), too, say integers.
+std::optional<Sym> whole_value(const Arg& arg) {
+  if (auto v = std::get_if<bool>(&arg)) return Sym(*v ? 1 : 0);
+  if (auto v = std::get_if<double>(&arg))
+    return std::nearbyint(*v) == *v && std::abs(*v) < 0x1p53 ? std::optional(Sym(static_cast<int64_t>(*v)))
+                                                             : std::nullopt;
+  auto v = std::get_if<Sym>(&arg);
+  if (v && v->kind() == SymKind::call && v->function() == "to_float") return v->args()[0];
+  return v && !is_float_sym(*v) ? std::optional(*v) : std::nullopt;
+}
+
 struct Range {
   bool whole = true;
   Arg start = Sym(0), end = Sym(0), step = Sym(1);
@@ -137,20 +149,25 @@ Result<Range> range_of_call(const Call& call) {
   r.step = number_arg(call, "step", 1);
   r.whole = is_whole(r.start) && is_whole(r.end) && is_whole(r.step);
   r.dtype = call.dtype("dtype").value_or(r.whole ? DType::i64 : DType::f32);
+  auto symbolic = [](const Arg& arg) {
+    std::set<std::string> names;
+    if (auto sym = std::get_if<Sym>(&arg)) collect_symbols(*sym, names);
+    return !names.empty();
+  };
+  if (!r.whole && (symbolic(r.start) || symbolic(r.end))) {
+    const std::optional<Sym> start = whole_value(r.start), end = whole_value(r.end), step = whole_value(r.step);
+    if (start && end && step) r = {true, *start, *end, *step, r.dtype, 0};
+  }
   if (r.whole) {
-    auto whole = [](const Arg& arg) {
-      auto sym = std::get_if<Sym>(&arg);
-      return sym ? *sym : Sym(std::get<bool>(arg) ? 1 : 0);
-    };
-    Sym start = whole(r.start), end = whole(r.end), step = whole(r.step);
+    const Sym start = *whole_value(r.start), end = *whole_value(r.end), step = *whole_value(r.step);
     if (!step.is_constant() || step.value() == 0)
       return fail(Kind::unsupported_op, "arange with step {}", to_string(step));
     r.length = step.value() > 0 ? sym_max(ceil_div(end - start, step), 0) : sym_max(ceil_div(start - end, -step), 0);
     return r;
   }
   for (const Arg* arg : {&r.start, &r.end, &r.step})
-    if (auto sym = std::get_if<Sym>(arg); sym && !sym->is_constant())
-      return fail(Kind::unsupported_op, "arange of floats with the symbolic bound {}", to_string(*sym));
+    if (symbolic(*arg))
+      return fail(Kind::unsupported_op, "arange of floats with the symbolic bound {}", to_string(std::get<Sym>(*arg)));
   r.length = std::max<int64_t>(
       0, static_cast<int64_t>(std::ceil((as_double(r.end) - as_double(r.start)) / as_double(r.step))));
   return r;
@@ -168,11 +185,7 @@ void add_ranges(OpTable& ops) {
           TD_TRY(Range r, range_of_call(call));
           LoopBuilder* p = &b;
           if (r.whole) {
-            auto whole = [](const Arg& arg) {
-              auto sym = std::get_if<Sym>(&arg);
-              return sym ? *sym : Sym(std::get<bool>(arg) ? 1 : 0);
-            };
-            Sym start = whole(r.start), step = whole(r.step);
+            const Sym start = *whole_value(r.start), step = *whole_value(r.step);
             return b.from(r.dtype, {r.length}, [p, start, step, r](const Index& i) {
               return stored_scalar(*p, p->cvt(p->add(p->mul(i[0], p->index(step)), p->index(start)), r.dtype), r.dtype);
             });
@@ -338,22 +351,36 @@ Device cast_device(const Call& call) {
   return device_of(call);
 }
 
+// The format that a tensor is taken to have, gaps or not: channels last where they lie innermost, else row-major.
+MemoryFormat suggested_format(const TensorType& x) {
+  if (x.rank() != 4 && x.rank() != 5) return MemoryFormat::contiguous;
+  if (is_contiguous(x)) return MemoryFormat::contiguous;
+  const std::vector<int> order = dim_last(x.rank(), 1);
+  for (size_t i = 1; i < order.size(); ++i) {
+    const auto outer = static_cast<size_t>(order[i - 1]), inner = static_cast<size_t>(order[i]);
+    if (!proves_le(x.strides[inner] * x.sizes[inner], x.strides[outer])) return MemoryFormat::contiguous;
+  }
+  return x.rank() == 4 ? MemoryFormat::channels_last : MemoryFormat::channels_last_3d;
+}
+
 void add_casts(OpTable& ops) {
-  // Aliases where nothing changes; else a copy by memory_format.
+  // Aliases where nothing changes, and what is asked for is how the tensor lies anyway; else a copy by memory_format.
   for (const char* form : {"to.device", "to.dtype", "to.dtype_layout", "to.other", "type_as.default"}) {
     std::string name = format("aten.{}", form);
     auto aliases = [](const Call& call) {
       bool copies = call.schema().find_arg("copy") >= 0 && call.flag("copy");
+      if (call.schema().find_arg("memory_format") >= 0 && call.has("memory_format"))
+        if (auto format = std::get<MemoryFormat>(call.arg("memory_format")); format != MemoryFormat::preserve)
+          copies |= format != suggested_format(call.type("self"));
       return !copies && cast_dtype(call) == call.type("self").dtype && cast_device(call) == call.type("self").device;
     };
     OpRow& row = ops.add(name);
     row.infer([aliases](const Call& call) -> Types {
          const TensorType& x = call.type("self");
-         bool given = call.schema().find_arg("memory_format") >= 0 && call.has("memory_format");
          TensorType type = x;
          type.dtype = cast_dtype(call);
          type.device = cast_device(call);
-         if (!aliases(call) || given) type.strides = format_strides(call, x);
+         if (!aliases(call)) type.strides = format_strides(call, x);
          return one(std::move(type));
        })
         .lower([](LoopBuilder& b, const LowerCall& call) -> Result<LoopValue> {

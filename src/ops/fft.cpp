@@ -44,9 +44,18 @@ LoopValue to_complex(LoopBuilder& b, const LoopValue& x) {
   return is_complex(x.dtype) ? x : b.convert(x, complex_of_parts(float_dtype(x.dtype)));
 }
 
-// Of a real line the first half; the rest follows from it.
+// Of a real line the first half; the rest follows from it. Its first and middle elements are real: with a zero of
+// either sign beside them, an angle would be pi or -pi.
 LoopValue one_sided(LoopBuilder& b, const LoopValue& x, int64_t dim) {
-  return b.slice(x, dim, 0, floor_div(x.sizes[at(dim)], 2) + 1);
+  const Sym n = x.sizes[at(dim)];
+  const LoopValue half = b.slice(x, dim, 0, floor_div(n, 2) + 1);
+  LoopBuilder* p = &b;
+  return b.from(half.dtype, half.sizes, [=](const Index& i) {
+    ExprId z = half.at(i), k = i[at(dim)], zero = number_expr(*p, 0, part_type(half.dtype));
+    ExprId middle = p->op(ScalarOp::eq, {p->mul(k, int_expr(*p, 2)), p->index(n)});
+    ExprId im = p->where(middle, zero, p->where(p->op(ScalarOp::eq, {k, int_expr(*p, 0)}), zero, p->pool().imag(z)));
+    return p->pool().pair(p->pool().real(z), im);
+  });
 }
 
 // The whole line of n that a half gives, x[n - k] = conj(x[k]); the first and middle elements count as real.

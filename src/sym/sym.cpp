@@ -216,12 +216,18 @@ bool nonnegative(const Sym& a, int depth) {
       for (const Sym& atom : term.atoms) visit(atom);
   };
   visit(a);
+  std::map<std::string, Sym> from_low;
   // Index variables first: their bounds are expressions in the others.
   for (bool index_variables : {true, false}) {
     for (const auto& [name, node] : nodes) {
       if ((node->extent != Sym(0)) != index_variables) continue;
       std::optional<Linear> line = linear_in(a, name);
-      if (!line) continue;
+      if (!line) {
+        // s*s - s: with s = low + t every coefficient may be seen to be positive.
+        if (!index_variables && node->low > 0)
+          from_low.emplace(name, Sym(node->low) + Sym::symbol(name + "'", 0, add_saturating(node->high, -node->low)));
+        continue;
+      }
       SymRange slope = range_of(line->coefficient);
       std::optional<Sym> extreme;
       if (slope.low >= 0) {
@@ -236,7 +242,7 @@ bool nonnegative(const Sym& a, int depth) {
       return nonnegative(line->coefficient * *extreme + line->rest, depth - 1);
     }
   }
-  return false;
+  return !from_low.empty() && nonnegative(substitute(a, from_low), depth - 1);
 }
 
 }  // namespace

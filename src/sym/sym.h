@@ -164,6 +164,9 @@ Result<Sym> parse_sym(Lexer& lexer, const std::function<Result<Sym>(const std::s
 // C text of type int64_t (double for calls that yield one). `name` gives the text of a symbol. The text may use a type
 // i64 and functions floordiv, remainder, min, max over it.
 std::string to_c(const Sym& a, const std::function<std::string(const std::string&)>& name);
+// As above, of operands whose text `operand` gives.
+std::string to_c(const Sym& a, const std::function<std::string(const std::string&)>& name,
+                 const std::function<std::string(const Sym&)>& operand);
 
 }  // namespace toroid
 

@@ -45,6 +45,12 @@ TEST(Sym, ProofsUseRangesAndExtents) {
   EXPECT_TRUE(proves_lt(i, s0));
   EXPECT_FALSE(proves_lt(i, s0 - Sym(1)));
   EXPECT_TRUE(proves_le(s0, s0 * s1));
+  Sym two = Sym::symbol("s2", 2, INT64_MAX);
+  EXPECT_TRUE(proves_lt(two, two * two));
+  EXPECT_TRUE(proves_lt(two * two, Sym(4) * two * two));
+  EXPECT_TRUE(proves_le(s0, s0 * s0));
+  EXPECT_FALSE(proves_lt(s0, s0 * s0));
+  EXPECT_FALSE(proves_lt(Sym(3) * two, two * two));
   EXPECT_TRUE(proves_ne(s0 + Sym(1), s0));
   EXPECT_FALSE(proves_ne(s0, s1));
   EXPECT_TRUE(proves_divisible(Sym(6) * s0 + Sym(9), 3));

@@ -447,7 +447,11 @@ std::string to_string(const SymList& list) {
 Result<Sym> parse_sym(Lexer& lexer, const Resolve& resolve) { return SizeParser(lexer, resolve).parse(); }
 
 std::string to_c(const Sym& a, const std::function<std::string(const std::string&)>& name) {
-  auto c = [&](const Sym& x) { return to_c(x, name); };
+  return to_c(a, name, [&](const Sym& x) { return to_c(x, name); });
+}
+
+std::string to_c(const Sym& a, const std::function<std::string(const std::string&)>& name,
+                 const std::function<std::string(const Sym&)>& c) {
   if (a.is_constant()) return a.value() < 0 ? format("({}L)", a.value()) : format("{}L", a.value());
   if (a.is_symbol()) return name(a.symbol_name());
   const std::vector<Sym>& args = a.args();

@@ -111,9 +111,36 @@ class Wrapper {
         // Of nothing; there may be no arena.
         if (buffer.elements == Sym(0)) return "(char*)nullptr";
         return format("{} + {}", arena_name(buffer.device, known_after(schedule_, buffer.elements)),
-                      c(plan_.offsets[static_cast<size_t>(id.index)]));
+                      at(plan_.offsets[static_cast<size_t>(id.index)]));
     }
     return "0";
+  }
+
+  // Offsets are sums of the slots before them, each the largest of many sizes: longer ones are said once, their parts
+  // by name, where an arena begins.
+  std::string at(const Sym& offset) const {
+    auto named = parts_.find(offset);
+    return named == parts_.end() ? c(offset) : named->second;
+  }
+  void name_offset(const Sym& offset) {
+    if (parts_.contains(offset) || c(offset).size() < 200) return;
+    define_part(offset,
+                to_c(
+                    offset, [](const std::string& name) { return name; }, [this](const Sym& x) { return part(x); }));
+  }
+  std::string part(const Sym& sym) {
+    if (auto named = parts_.find(sym); named != parts_.end()) return named->second;
+    if (sym.is_constant() || sym.is_symbol()) return c(sym);
+    std::string text = to_c(
+        sym, [](const std::string& name) { return name; }, [this](const Sym& x) { return part(x); });
+    if (sym.kind() == SymKind::sum || is_float_sym(sym)) return text;
+    return define_part(sym, text);
+  }
+  std::string define_part(const Sym& sym, const std::string& text) {
+    const std::string name = format("{}part{}", prefix_, parts_.size());
+    line(format("  const i64 {} = {};", name, text));
+    parts_.emplace(sym, name);
+    return name;
   }
 
   std::string arena_name(const Device& device, int32_t after) const {
@@ -267,8 +294,13 @@ class Wrapper {
       line(format("  if (!y{}) return e->code ? e->code : td_fail(e, 2, \"no memory for output {}\");",
                   signature_.results[r], r));
     }
+    for (size_t i = 0; i < schedule_.buffers.size(); ++i)
+      if (schedule_.buffers[i].kind == BufferKind::temporary &&
+          known_after(schedule_, schedule_.buffers[i].elements) == after)
+        name_offset(plan_.offsets[i]);
     for (const Arena& arena : plan_.arenas) {
       if (arena.after != after) continue;
+      name_offset(arena.bytes);
       const std::string name = arena_name(arena.device, after);
       // A program that a call runs has its first arena from the call.
       if (after < 0 && !prefix_.empty() && is_host(arena.device)) continue;
@@ -279,7 +311,7 @@ class Wrapper {
       }
       const std::string alloc =
           is_host(arena.device) ? "(char*)table->alloc" : format("td{}_alloc", suffix(arena.device));
-      line(format("  char* const {} = {}(host, {});", name, alloc, c(arena.bytes)));
+      line(format("  char* const {} = {}(host, {});", name, alloc, at(arena.bytes)));
       line(format("  if (!{}) return td_fail(e, 2, \"out of memory\");", name));
     }
   }
@@ -533,6 +565,7 @@ class Wrapper {
   std::string prefix_;  // of the names of a program that a call runs
   int next_mark_ = 0;   // the next kernel's number in the report
   const Signature signature_;
+  std::map<Sym, std::string> parts_;  // names in the text
   std::string out_;
 };
 
