@@ -30,6 +30,10 @@ bool is_control_flow(const std::string& op) {
          op == "higher_order.map_impl";
 }
 
+bool is_reshape(const std::string& op) {
+  return op.starts_with("aten.reshape") || op.starts_with("aten.flatten.") || op == "aten.ravel.default";
+}
+
 std::string short_op(const std::string& op) {
   size_t end = op.rfind('.');
   size_t start = end == std::string::npos || end == 0 ? std::string::npos : op.rfind('.', end - 1);
@@ -79,7 +83,11 @@ Result<TensorType> GraphWriter::agree(const Node& node, size_t index, TensorType
   }
   // Where operands of several layouts meet, some of PyTorch's own rules end in one order of dims and some in another,
   // for tracing and for eager mode too. Memory of its own can be laid out in any, so that the archive's holds.
-  const bool any_layout = !views && claimed.strides.size() == claimed.sizes.size() && dense_order(claimed).has_value();
+  // A reshape that cannot be shown to be a view is a copy of ours, in the layout that PyTorch's has.
+  const ValueId* whole = node.args.empty() ? nullptr : std::get_if<ValueId>(&node.args[0]);
+  const bool copied_view = views && whole && is_reshape(node.op) && !view_strides(graph_[*whole].type, computed.sizes);
+  const bool any_layout =
+      claimed.strides.size() == claimed.sizes.size() && (copied_view || (!views && dense_order(claimed).has_value()));
   for (size_t i = 0; i < computed.strides.size(); ++i) {
     // Where a dimension has one element, or the tensor none, a stride means nothing.
     Agreement same = compare(computed.strides[i], claimed.strides[i], hints_);

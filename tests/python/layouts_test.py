@@ -14,6 +14,9 @@ AUTO = torch.export.Dim.AUTO
 
 
 class Layouts(unittest.TestCase):
+    def setUp(self):
+        torch.manual_seed(0)
+
     def check(self, function, *args, dims=None, others=(), **options):
         shapes = {"args": tuple(dims)} if dims else None
         with torch.no_grad():
@@ -44,6 +47,13 @@ class Layouts(unittest.TestCase):
         self.check(function, torch.randn(2, 4, 5, 5), table, dims=[{0: AUTO, 2: AUTO, 3: AUTO}, None],
                    others=[(torch.randn(3, 4, 9, 9), table)])
 
+    # Chunks of a padded sequence, as Mamba2 cuts them: nothing shows that their sizes multiply to its length.
+    def test_views_of_sizes_that_divide(self):
+        def function(x):
+            y = F.pad(x, (0, 0, 0, -x.shape[1] % 8)).transpose(1, 2).contiguous().transpose(1, 2)
+            return y.reshape(y.shape[0], -1, 8, 6).cumsum(2) + 1
+        self.check(function, torch.randn(2, 13, 6), dims=[{0: AUTO, 1: AUTO}], others=[(torch.randn(3, 40, 6),)])
+
     def test_floats_up_to_a_size(self):
         def function(x):
             n = x.shape[0]
@@ -53,7 +63,7 @@ class Layouts(unittest.TestCase):
     # Each offset in the arena is a sum of the slots before it: they have names in the wrapper.
     def test_many_temporaries_of_long_sizes(self):
         def function(x):
-            parts = [F.pad(x * k, (0, (-x.shape[0]) % (8 + k))).sort().values for k in range(1, 13)]
+            parts = [F.pad(x.abs() * k, (0, (-x.shape[0]) % (8 + k))).sort().values for k in range(1, 13)]
             return torch.stack([(p.cumsum(0) * p.flip(0)).mean() / 100 for p in parts])
         with tempfile.TemporaryDirectory() as folder:
             self.check(function, torch.randn(50), dims=[{0: AUTO}], others=[(torch.randn(33),), (torch.randn(1000),)],
