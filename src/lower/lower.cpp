@@ -254,10 +254,13 @@ class Lowering {
       TD_CHECK(result.sizes.size() == graph_[id].type.sizes.size(), "`{}` lowered to rank {}, the graph says {}",
                node.op, result.sizes.size(), graph_[id].type.sizes.size());
       aliases_[static_cast<size_t>(id.index)] = alias;
-      if (view && result.dtype == graph_[id].type.dtype)
+      if (view && result.dtype == graph_[id].type.dtype) {
+        // What the export knew of them may be more than the row can show.
+        result.sizes = graph_[id].type.sizes;
         value(id) = std::move(result);
-      else
+      } else {
         value(id) = builder_->read(settle(id, result, before, node.where));
+      }
     }
   }
 

@@ -154,7 +154,8 @@ std::vector<int> chained_order(const TensorType& type) {
   std::vector<int> left, inner_first, ones;
   for (int d : row_major(type.rank())) (is_one(type.sizes[static_cast<size_t>(d)]) ? ones : left).push_back(d);
   for (Sym next = 1; !left.empty();) {
-    auto found = std::ranges::find_if(left, [&](int d) { return proves_eq(type.strides[static_cast<size_t>(d)], next); });
+    auto found =
+        std::ranges::find_if(left, [&](int d) { return proves_eq(type.strides[static_cast<size_t>(d)], next); });
     if (found == left.end()) return {};
     next *= type.sizes[static_cast<size_t>(*found)];
     inner_first.push_back(*found);
