@@ -101,26 +101,6 @@ std::string signature_json(const Loops& loops) {
       .dump();
 }
 
-// The runtime hands tensors in and out: of a type that it does not know it could not tell the size.
-Status check_types(const Loops& loops) {
-  auto check = [](const char* what, const std::string& name, DType dtype) -> Status {
-    if (runtime::recipe_dtype_bytes(static_cast<int32_t>(dtype)) > 0) return {};
-    return fail(Kind::unsupported, "the {} `{}` is {}, which a compiled program cannot {}", what, name,
-                dtype_name(dtype), what == std::string_view("output") ? "give" : "take");
-  };
-  for (size_t i = 0; i < loops.inputs.size(); ++i)
-    if (loops.inputs[i].kind == GraphInput::Kind::tensor)
-      TD_CHECK_OK(check("input", loops.inputs[i].name, outer_type(loops[loops.input_tensors[i]]).dtype));
-  for (const Weight& weight : loops.weights) TD_CHECK_OK(check("weight", weight.name, weight.type.dtype));
-  for (size_t i = 0; i < loops.outputs.size(); ++i) {
-    const LoopOutput& output = loops.outputs[i];
-    if (!output.tensor) continue;
-    const std::string& name = output.target.name;
-    TD_CHECK_OK(check("output", name.empty() ? format("output{}", i) : name, outer_type(loops[output.tensor]).dtype));
-  }
-  return {};
-}
-
 // "g++ (Debian 12.2.0-14) 12.2.0": what `--version` says first.
 std::string compiler_text(const Compiler& compiler) { return compiler.version; }
 
@@ -174,7 +154,6 @@ Result<build::Bytes> run_build(Work& work, const Sources& sources) {
 Status build_step(Work& work) {
   Objects objects;
   objects.sources = std::get<Sources>(std::move(work.product));
-  TD_CHECK_OK(check_types(objects.sources.plan.schedule.loops));
   TD_CHECK_OK(find_tools(work));
   TD_TRY(objects.code, run_build(work, objects.sources));
   work.product = std::move(objects);

@@ -183,23 +183,7 @@ numpy.savez(f"{sys.argv[1]}/two.npz", arg0=x, arg1=x)
 PYTHON
 refused bad_input 'has `arg1`, and the model takes 1 input' "$toroid" run "$work/m.pt2" --inputs "$work/two.npz"
 
-# --- what a runtime cannot hold, and texts that are none
-cat > "$work/u16.graph" <<'GRAPH'
-graph @m(%x: f32[8]) {
-  %y = aten.to.dtype(%x, u16, false, false, none) : u16[8]
-  return %y
-}
-GRAPH
-refused unsupported 'output `output0` is u16' "$toroid" compile "$work/u16.graph" -o "$work/x.pt2"
-cat > "$work/u32.graph" <<'GRAPH'
-graph @m(%x: f32[8]) {
-  %w = weight "w" : u32[8]
-  %y = aten.to.dtype(%w, f32, false, false, none) : f32[8]
-  %z = aten.add.Tensor(%x, %y) : f32[8]
-  return %z
-}
-GRAPH
-refused unsupported 'weight `w` is u32' "$toroid" compile "$work/u32.graph" -o "$work/x.pt2"
+# --- texts that are none
 refused io '\xff\x1b[31m' "$toroid" info "$work/$(printf '\xff\x1b[31m').pt2"
 refused io '\xff.graph' "$toroid" compile "$work/$(printf '\xff').graph" -o "$work/x.pt2"
 refused io "Too many open files" bash -c 'ulimit -n 8; exec "$0" compile "$1" -o "$2" --no-cache' "$toroid" "$work/m.graph" "$work/x.pt2"

@@ -67,10 +67,10 @@ def test_gradient_through_cond():
     check_all(f, [[flag, torch.randn(4, requires_grad=True)] for flag in (YES, NO)], grad=True)
 
 
-def test_branches_of_different_sizes_run_in_pytorch():
+def test_branches_of_different_sizes():
     f = lambda p, x: torch.cond(p, lambda x: x[:2] * 1.0, lambda x: x * 2, (x,))  # noqa: E731
-    with torch.no_grad(), pytest.warns(UserWarning, match="cond"):
-        check_all(f, [[YES, torch.randn(4)], [NO, torch.randn(4)]], native=False)
+    with torch.no_grad():
+        check_all(f, [[YES, torch.randn(4)], [NO, torch.randn(4)]])
 
 
 def nested_loops(x):
