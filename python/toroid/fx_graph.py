@@ -461,7 +461,10 @@ class FxTranslator:
         lists = [self._value(arg) if isinstance(arg, fx.Node) else arg for arg in node.args[start + count :]]
         # Numbers are known inside: only tensors are handed over, and numbers that a loop carries.
         carries = node.target.name() == "while_loop"
-        kept = [[i for i, operand in enumerate(one) if _is_tensor_node(operand) or (carries and at == 0)] for at, one in enumerate(lists)]
+        kept = [
+            [i for i, operand in enumerate(one) if _is_tensor_node(operand) or (carries and at == 0)]
+            for at, one in enumerate(lists)
+        ]
         if node.target.name() in ("scan", "map_impl") and any(len(k) != len(one) for k, one in zip(kept[:-1], lists)):
             raise UnsupportedError("unsupported", "a number that a loop carries")
         at, positions = 0, []
@@ -541,11 +544,11 @@ class FxTranslator:
         """out_dtype(op, dtype, *args): the op on operands of the type that the result is to have."""
         op, dtype, *args = node.args
         source = source_of(node)
-        wide = [
-            self.builder.call("aten._to_copy.default", [self.argument(arg)], {"dtype": _native.Dtype(dtype_name(dtype))}, source)[0]
-            if _is_tensor_node(arg) else self.argument(arg)
-            for arg in args
-        ]
+        to_wide = {"dtype": _native.Dtype(dtype_name(dtype))}
+        wide = [self.argument(arg) for arg in args]
+        for i, arg in enumerate(wide):
+            if isinstance(arg, _native.Tensor):
+                wide[i] = self.builder.call("aten._to_copy.default", [arg], to_wide, source)[0]
         value = node.meta.get("val")
         self.values[node] = self._results(value, self.builder.call(op_name(op), wide, {}, source, self.claims(value)))
 
