@@ -43,10 +43,13 @@ def read(arguments):
         ops = data["columns"][column] = {}
         data.setdefault("reasons", {})[column] = reasons = {}
         for row in rows:
+            # A later run of a case replaces the earlier one.
+            case = f"{row['op']}, {SHORT[row['dtype']]}"
+            reasons.pop(case, None)
             if row["status"] in COUNTED:
                 ops.setdefault(row["op"], {})[SHORT[row["dtype"]]] = row["status"]
             if row["status"] in ("fail", "timeout", "crash"):
-                reasons[f"{row['op']}, {SHORT[row['dtype']]}"] = short(row.get("reason", ""))
+                reasons[case] = short(row.get("reason", ""))
     if given:
         with open(path, "w") as f:
             f.write("{\n" + ",\n".join(f'"{part}": {{\n' + ",\n".join(
